@@ -1,0 +1,69 @@
+"""Findings: what is wrong or noteworthy about a cohort, coded so that it can be cited, ignored, or fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Severity(StrEnum):
+    """How much a finding matters: an error stops a run, a warning and an information do not."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of fault, found in this cohort; each kind is a subclass with its own code.
+
+    Attributes
+    ----------
+    message : one sentence that says what was found, with numbers.
+    patients : ids of the patients concerned, in table order.
+    files : paths concerned, relative to the cohort (or table rows as "file:row").
+    """
+
+    code: ClassVar[str]
+    title: ClassVar[str]
+    severity: ClassVar[Severity]
+    remedy: ClassVar[str]
+
+    message: str
+    patients: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+    @property
+    def anchor(self) -> str:
+        """Where the documentation explains this code."""
+        return f"docs/reference/findings.md#{self.code.lower()}"
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return {
+            "code": self.code,
+            "title": self.title,
+            "severity": str(self.severity),
+            "message": self.message,
+            "remedy": self.remedy,
+            "patients": list(self.patients),
+            "files": list(self.files),
+            "anchor": self.anchor,
+        }
+
+
+def without(findings: Iterable[Finding], ignored: Iterable[str]) -> tuple[Finding, ...]:
+    """Leave out the findings whose codes are in `ignored`; an unknown code is an error."""
+    codes = {code.upper() for code in ignored}
+    known = {kind.code for kind in all_kinds()}
+    if codes - known:
+        raise ValueError(f"unknown finding code {sorted(codes - known)}; allowed: {', '.join(sorted(known))}")
+    return tuple(finding for finding in findings if finding.code not in codes)
+
+
+def all_kinds() -> tuple[type[Finding], ...]:
+    """Every kind of finding, by code."""
+    return tuple(sorted(Finding.__subclasses__(), key=lambda kind: kind.code))

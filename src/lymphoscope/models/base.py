@@ -1,0 +1,63 @@
+"""The contract every model keeps: bags of cells and a small table in, a probability per patient out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator
+
+from lymphoscope.cohort.bags import Bags, FloatArray
+
+Labels = npt.NDArray[np.integer[Any]]
+State = dict[str, npt.NDArray[Any]]
+CellInput = Literal["none", "numbers", "images"]
+
+
+class BagClassifier(BaseEstimator, ABC):
+    """Scikit-learn's estimator contract over `Bags`.
+
+    The constructor stores its parameters and nothing else; `fit` learns state whose names end in `_`;
+    `clone`, `get_params` and `set_params` work. Probabilities are meant at the prevalence of the training
+    patients, so that `threshold_`, by default that prevalence, is the cut that maximises balanced accuracy.
+
+    Attributes
+    ----------
+    cell_input : what `bags.cells` must hold: "none" (cells are not looked at), "numbers" or "images".
+    classes_ : array([0, 1]).
+    threshold_ : probability of malignancy at and above which `predict` says 1.
+    """
+
+    cell_input: ClassVar[CellInput] = "numbers"
+
+    classes_: npt.NDArray[np.int64]
+    threshold_: float
+
+    @abstractmethod
+    def fit(self, bags: Bags, y: Labels) -> Self:
+        """Learn from `bags` with labels `y`, shape (n_patients,), each 0 or 1."""
+
+    @abstractmethod
+    def predict_proba(self, bags: Bags) -> FloatArray:
+        """Probability of reactive and malignant per patient, shape (n_patients, 2), rows sum to 1."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """Everything `fit` learned, as named arrays (no object arrays): what a model bundle stores."""
+
+    @abstractmethod
+    def load_state(self, state: State) -> Self:
+        """Take up what `state` returned on a model of the same parameters; predictions are then identical."""
+
+    def predict(self, bags: Bags) -> npt.NDArray[np.int8]:
+        """1 malignant, 0 reactive per patient, shape (n_patients,)."""
+        return (self.predict_proba(bags)[:, 1] >= self.threshold_).astype(np.int8)
+
+    def cell_evidence(self, bags: Bags) -> FloatArray | None:
+        """How much each cell speaks for malignancy (positive) or against (negative), shape (n_cells,).
+
+        None where the model cannot say.
+        """
+        return None
