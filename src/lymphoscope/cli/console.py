@@ -1,0 +1,77 @@
+"""What the commands print: progress with speed and time left, findings, and one clear last line."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+class SpeedColumn(ProgressColumn):
+    """Steps per second, e.g. cells/s."""
+
+    def render(self, task: Task) -> Text:
+        """The speed over the last seconds, or over all of a finished task."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.1f}/s")
+
+
+class TerminalProgress:
+    """Progress on a terminal; one line per finished stage where standard error is not a terminal."""
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description:<34}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            SpeedColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=errors,
+        )
+        self._live = errors.is_terminal
+        self._what, self._total, self._count, self._began = "", 0, 0, 0.0
+        self._task = None if not self._live else self._bars.add_task("", visible=False)
+
+    def start(self, what: str, total: int) -> None:
+        """Begin a stage of `total` steps."""
+        self._what, self._total, self._count, self._began = what, total, 0, time.monotonic()
+        if self._live:
+            self._task = self._bars.add_task(what, total=total)
+
+    def advance(self, n: int = 1) -> None:
+        """Count `n` finished steps."""
+        self._count += n
+        if self._live and self._task is not None:
+            self._bars.advance(self._task, n)
+
+    def done(self) -> None:
+        """End the stage."""
+        seconds = time.monotonic() - self._began
+        if not self._live:
+            speed = self._count / max(seconds, 1e-9)
+            print(f"{self._what}: {self._count:,} in {seconds:.1f} s ({speed:,.0f}/s)", file=sys.stderr)
+
+    @contextmanager
+    def shown(self) -> Iterator[TerminalProgress]:
+        """Show the bars while the block runs."""
+        if not self._live:
+            yield self
+            return
+        with self._bars:
+            yield self

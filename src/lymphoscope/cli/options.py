@@ -1,0 +1,148 @@
+"""Options that several commands share, written once.
+
+A command that takes a parameter `reading: Reading` gets, on the command line, every option of `READING`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from lymphoscope.errors import InputError
+
+if TYPE_CHECKING:
+    from lymphoscope.cohort.read import ReadOptions
+
+PANEL = "Reading the cohort"
+
+CohortArgument = Annotated[
+    Path, typer.Argument(metavar="COHORT", help="Folder with the photographs and the clinical table.")
+]
+JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes to use.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every random number.")]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="LYMPHOSCOPE_CACHE",
+        show_default="the user's cache folder",
+        help="Where decoded photographs and per-cell numbers are kept.",
+    ),
+]
+IgnoreOption = Annotated[
+    list[str] | None,
+    typer.Option("--ignore", metavar="CODE", help="Leave this finding out (repeatable), e.g. LYM203."),
+]
+
+
+def _option(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=PANEL, **settings)
+
+
+def reading_options(
+    table: Annotated[
+        Path | None,
+        _option(show_default="clinical_annotation.csv", help="The clinical table, within the cohort or not."),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        _option(show_default="the cohort's folder", help="Folder that holds one folder of images a patient."),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        _option(
+            metavar="NAME=COLUMN",
+            help="What a column is called in your table: id, label, sex, dob, age, lymphocyte_count or "
+            "split = its header (repeatable), e.g. --column id=PatientNo.",
+        ),
+    ] = None,
+    reference_date: Annotated[
+        datetime, _option(formats=["%Y-%m-%d"], help="The day at which ages are taken.")
+    ] = datetime(2020, 1, 1),  # noqa: B008
+    date_order: Annotated[
+        str, _option(help="How dates of birth are read: auto, month-first or day-first.")
+    ] = "auto",
+    count_unit: Annotated[
+        str, _option(help="Unit of the lymphocyte counts in the table, e.g. 10^9/L or cells/µL.")
+    ] = "10^9/L",
+    inclusion_limit: Annotated[
+        float, _option(min=0.0, help="Counts below this (10⁹/L) are reported.")
+    ] = 4.0,
+    min_cells: Annotated[int, _option(min=1, help="Fewer cells than this are too few to decide.")] = 10,
+) -> ReadOptions:
+    """Turn the options of the command line into `ReadOptions`."""
+    from lymphoscope.cohort.read import ReadOptions
+
+    return ReadOptions(
+        table=table,
+        columns=_column_mapping(column or []),
+        images=images,
+        reference_date=date(reference_date.year, reference_date.month, reference_date.day),
+        date_order=date_order,
+        count_unit=count_unit,
+        inclusion_limit=inclusion_limit,
+        min_cells=min_cells,
+    )
+
+
+def _column_mapping(pairs: list[str]) -> dict[str, str]:
+    mapping = {}
+    for pair in pairs:
+        name, sign, header = pair.partition("=")
+        if not sign or not name or not header:
+            raise InputError(
+                "--column cannot be read", found=pair, allowed="NAME=COLUMN, e.g. --column id=PatientNo"
+            )
+        mapping[name.strip()] = header.strip()
+    return mapping
+
+
+def with_reading(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Replace a command's parameter `reading` by the options of `reading_options`."""
+    own, shared = inspect.signature(command), inspect.signature(reading_options)
+    kept = [p for name, p in own.parameters.items() if name != "reading"]
+    added = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in shared.parameters.values()]
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        given = {name: kwargs.pop(name) for name in shared.parameters}
+        return command(*args, **kwargs, reading=reading_options(**given))
+
+    hints = {
+        **_hints_without_return(command, skip="reading"),
+        **_hints_without_return(reading_options),
+    }
+    wrapper.__signature__ = own.replace(  # type: ignore[attr-defined]
+        parameters=[p.replace(annotation=hints[p.name]) for p in (*kept, *added)],
+        return_annotation=None,
+    )
+    wrapper.__annotations__ = hints
+    del wrapper.__wrapped__  # type: ignore[attr-defined]
+    return wrapper
+
+
+def _hints_without_return(function: Callable[..., Any], skip: str = "") -> dict[str, Any]:
+    source = {k: v for k, v in function.__annotations__.items() if k not in {"return", skip}}
+    probe = type("Hints", (), {"__annotations__": source, "__module__": function.__module__})
+    return get_type_hints(probe, globalns=function.__globals__, include_extras=True)
+
+
+def cache_folder(given: Path | None) -> Path:
+    """The folder for derived data: as given, else the platform's cache folder for this user."""
+    import os
+    import sys
+
+    if given is not None:
+        return given
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home()))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "lymphoscope"
