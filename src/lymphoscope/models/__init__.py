@@ -1,0 +1,1 @@
+"""Models: one file and one YAML per idea, found by being here; see `registry`."""

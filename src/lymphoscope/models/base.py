@@ -8,8 +8,10 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
 
 from lymphoscope.cohort.bags import Bags, FloatArray
+from lymphoscope.errors import InputError
 
 Labels = npt.NDArray[np.integer[Any]]
 State = dict[str, npt.NDArray[Any]]
@@ -26,6 +28,7 @@ class BagClassifier(BaseEstimator, ABC):
     Attributes
     ----------
     cell_input : what `bags.cells` must hold: "none" (cells are not looked at), "numbers" or "images".
+        A model of clinical values alone takes bags of any cells.
     classes_ : array([0, 1]).
     threshold_ : probability of malignancy at and above which `predict` says 1.
     """
@@ -51,8 +54,14 @@ class BagClassifier(BaseEstimator, ABC):
     def load_state(self, state: State) -> Self:
         """Take up what `state` returned on a model of the same parameters; predictions are then identical."""
 
+    def check_fitted(self) -> None:
+        """Raise scikit-learn's `NotFittedError` unless `fit` or `load_state` has been called."""
+        if not hasattr(self, "threshold_"):
+            raise NotFittedError(f"{type(self).__name__} is not fitted yet; call fit or load_state first")
+
     def predict(self, bags: Bags) -> npt.NDArray[np.int8]:
         """1 malignant, 0 reactive per patient, shape (n_patients,)."""
+        self.check_fitted()
         return (self.predict_proba(bags)[:, 1] >= self.threshold_).astype(np.int8)
 
     def cell_evidence(self, bags: Bags) -> FloatArray | None:
@@ -61,3 +70,28 @@ class BagClassifier(BaseEstimator, ABC):
         None where the model cannot say.
         """
         return None
+
+
+def check_labels(bags: Bags, y: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """`y` as int64 of shape (n_patients,), holding 0 and 1, both at least once; else an `InputError`."""
+    labels = np.asarray(y)
+    if labels.shape != (len(bags),):
+        raise InputError(
+            "there must be one label per patient", found=labels.shape, allowed=f"shape ({len(bags)},)"
+        )
+    present = np.unique(labels)
+    if not np.isin(present, (0, 1)).all():
+        raise InputError(
+            "a label is neither malignant nor reactive",
+            found=present.tolist(),
+            allowed="1 (malignant) and 0 (reactive)",
+            remedy="Fit on the labelled patients only.",
+        )
+    if len(present) < 2:
+        raise InputError(
+            "patients of one class only cannot teach a model to tell two apart",
+            found=f"{len(labels)} patients with labels {present.tolist()}",
+            allowed="at least one patient with label 1 and one with label 0",
+            remedy="Add labelled patients of the other class.",
+        )
+    return labels.astype(np.int64)

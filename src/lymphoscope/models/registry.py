@@ -1,0 +1,185 @@
+"""Recipes by name. A model is one Python file of this package and one YAML beside it; nothing is listed here.
+
+`list_models` reads YAML alone, so that a command line that only lists or completes names stays fast.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, get_type_hints
+
+import yaml
+
+from lymphoscope.errors import InputError
+
+if TYPE_CHECKING:
+    from lymphoscope.models.base import BagClassifier, CellInput
+
+_FOLDER = Path(__file__).parent
+_FIELDS = {"estimator", "cells", "summary", "source", "settings"}
+
+
+@dataclass(frozen=True)
+class RecipeInfo:
+    """What the registry knows of a recipe without importing its model.
+
+    Attributes
+    ----------
+    name : what users type.
+    summary : one sentence.
+    source : the paper, report or habit it comes from.
+    cell_input : "none", "numbers" or "images": what the cells of its bags must be.
+    module : file of this package, without suffix, that holds the estimator.
+    estimator : name of its class there.
+    settings : values that differ from the class's defaults.
+    """
+
+    name: str
+    summary: str
+    source: str
+    cell_input: CellInput
+    module: str
+    estimator: str
+    settings: Mapping[str, Any]
+
+
+def list_models() -> tuple[RecipeInfo, ...]:
+    """Every recipe, by file and then in the order of its YAML."""
+    return tuple(_recipes().values())
+
+
+def recipe_info(name: str) -> RecipeInfo:
+    """The recipe called `name`; an unknown name is an `InputError` that suggests close ones."""
+    recipes = _recipes()
+    if name not in recipes:
+        raise InputError(
+            "no recipe has this name",
+            found=name,
+            allowed=", ".join(recipes),
+            remedy=_suggestion(name, recipes) or "`lymphoscope models` says what each one is.",
+        )
+    return recipes[name]
+
+
+def create_model(name: str, **overrides: Any) -> BagClassifier:
+    """An unfitted model of recipe `name`, with some parameters set otherwise than the recipe has them.
+
+    Raises
+    ------
+    InputError : no such recipe, no such parameter, or a value that the parameter's type does not allow.
+    """
+    info = recipe_info(name)
+    estimator = estimator_class(info)
+    return estimator(**_validated(name, estimator, {**info.settings, **overrides}))
+
+
+def estimator_class(info: RecipeInfo) -> type[BagClassifier]:
+    """The class behind a recipe."""
+    module = importlib.import_module(f"lymphoscope.models.{info.module}")
+    return cast("type[BagClassifier]", getattr(module, info.estimator))
+
+
+def recipe_of(model: BagClassifier) -> RecipeInfo:
+    """The recipe that `model` is of: same class, and as many of its settings as any other recipe's.
+
+    A model whose parameters were overridden still belongs to the recipe it came from.
+    """
+    own = [
+        info
+        for info in list_models()
+        if (info.module, info.estimator) == (type(model).__module__.rpartition(".")[2], type(model).__name__)
+    ]
+    if not own or estimator_class(own[0]) is not type(model):
+        raise InputError(
+            "this model belongs to no recipe",
+            found=type(model).__qualname__,
+            allowed=", ".join(_recipes()),
+            remedy="Put its file and a YAML that lists it into lymphoscope/models.",
+        )
+    parameters = model.get_params(deep=False)
+    return max(own, key=lambda info: sum(parameters[k] == v for k, v in info.settings.items()))
+
+
+@cache
+def _recipes() -> dict[str, RecipeInfo]:
+    recipes: dict[str, RecipeInfo] = {}
+    for path in sorted(_FOLDER.glob("*.yaml")):
+        for name, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+            if set(entry) != _FIELDS or name in recipes:
+                raise ValueError(f"{path.name}, {name}: needs the fields {sorted(_FIELDS)}, and a name once")
+            recipes[name] = RecipeInfo(
+                name=name,
+                summary=entry["summary"],
+                source=entry["source"],
+                cell_input=entry["cells"],
+                module=path.stem,
+                estimator=entry["estimator"],
+                settings=entry["settings"] or {},
+            )
+    return recipes
+
+
+def _validated(name: str, estimator: type[BagClassifier], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` checked and converted by a pydantic model made from the constructor's signature."""
+    from pydantic import ValidationError
+
+    schema = settings_schema(estimator)
+    try:
+        return dict(schema.model_validate(dict(settings)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        parameter = str(first["loc"][0])
+        known = list(schema.model_fields)
+        if parameter not in known:
+            raise InputError(
+                f"recipe {name} has no parameter of this name",
+                found=parameter,
+                allowed=", ".join(known) or "none",
+                remedy=_suggestion(parameter, known),
+            ) from None
+        raise InputError(
+            f"recipe {name} cannot take this value for {parameter}",
+            found=first["input"],
+            allowed=_allowed(schema.model_json_schema()["properties"][parameter], first["msg"]),
+        ) from None
+
+
+@cache
+def settings_schema(estimator: type[BagClassifier]) -> Any:
+    """Pydantic model of an estimator's constructor; unknown names are forbidden."""
+    from pydantic import ConfigDict, create_model
+
+    hints = get_type_hints(estimator.__init__, include_extras=True)
+    fields: dict[str, Any] = {
+        parameter.name: (hints[parameter.name], parameter.default)
+        for parameter in list(inspect.signature(estimator.__init__).parameters.values())[1:]
+    }
+    config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    return create_model(estimator.__name__, __config__=config, **fields)
+
+
+def _allowed(schema: Mapping[str, Any], message: str) -> str:
+    """A parameter's JSON schema in words."""
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    words = {
+        "exclusiveMinimum": ">",
+        "minimum": "≥",
+        "exclusiveMaximum": "<",
+        "maximum": "≤",
+        "minItems": "length ≥",
+    }
+    bounds = [f"{word} {schema[key]:g}" for key, word in words.items() if key in schema]
+    kind = [str(schema["type"])] if "type" in schema else []
+    return ", ".join(kind + bounds) if bounds else message
+
+
+def _suggestion(name: str, known: Any) -> str | None:
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"Did you mean {' or '.join(close)}?" if close else None

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from lymphoscope.errors import InputError
+from lymphoscope.models.registry import (
+    create_model,
+    estimator_class,
+    list_models,
+    recipe_info,
+    recipe_of,
+)
+
+NAMES = [info.name for info in list_models()]
+
+
+def test_listing_does_not_import_scikit_learn() -> None:
+    code = (
+        "import sys; from lymphoscope.models.registry import list_models; assert list_models();"
+        "print([m for m in ('sklearn', 'pydantic', 'scipy') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_is_made_with_its_settings_and_belongs_to_itself(name: str) -> None:
+    model, info = create_model(name), recipe_info(name)
+    assert {k: model.get_params()[k] for k in info.settings} == {
+        k: tuple(v) if isinstance(v, list) else v for k, v in info.settings.items()
+    }
+    assert model.cell_input == info.cell_input
+    assert recipe_of(model).name == name
+    assert info.summary.endswith(".") and info.source
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_is_documented_and_only_stored(name: str) -> None:
+    kind = estimator_class(recipe_info(name))
+    model = create_model(name)
+    assert set(vars(model)) == set(model.get_params(deep=False))
+    for parameter in model.get_params(deep=False):
+        assert f"    {parameter} : " in (kind.__doc__ or ""), parameter
+
+
+def test_an_unknown_name_lists_what_is_allowed_and_suggests() -> None:
+    with pytest.raises(InputError, match=r"rule-2008.*Did you mean clinical"):
+        create_model("clinicl")
+
+
+def test_an_unknown_parameter_lists_what_is_allowed() -> None:
+    with pytest.raises(InputError, match=r"no parameter of this name; found 'c'; allowed: C\."):
+        create_model("clinical", c=2)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, "much", float("nan"), None])
+def test_a_value_out_of_bounds_is_refused_with_the_bounds(value: object) -> None:
+    with pytest.raises(InputError, match="cannot take this value for C"):
+        create_model("clinical", C=value)
+
+
+def test_a_choice_is_listed() -> None:
+    with pytest.raises(InputError, match="allowed: chakroun-2021, andrews-2008, muscara-2019"):
+        create_model("rule-2008", rule="mine")
+
+
+def test_a_model_of_no_recipe_is_refused() -> None:
+    class Stranger(estimator_class(recipe_info("clinical"))):  # type: ignore[misc]
+        pass
+
+    with pytest.raises(InputError, match="belongs to no recipe"):
+        recipe_of(Stranger())
