@@ -1,0 +1,242 @@
+"""From out-of-fold probabilities to numbers with intervals, and two recipes side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lymphoscope.cohort.bags import Bags, FloatArray
+from lymphoscope.cohort.progress import Progress
+from lymphoscope.evaluation.folds import OutOfFold, out_of_fold
+from lymphoscope.evaluation.protocol import Protocol
+from lymphoscope.evaluation.results import METRICS, Evaluation, Zone, ZoneResult
+from lymphoscope.models.base import BagClassifier
+from lymphoscope.stats.calibration import calibration_intercept, calibration_slope, reliability
+from lymphoscope.stats.comparison import Comparison, difference_sentence
+from lymphoscope.stats.intervals import Interval, PatientBootstrap, percentile_interval
+from lymphoscope.stats.metrics import BoolArray, auc, pair_wins, squared_error, surprise
+
+CALIBRATION_REPLICATES = 500
+"""Replicates behind calibration's intervals: each is a fit, and 500 fix the bounds well enough."""
+
+_TESTED, _TRAINED = 0, 1
+
+
+def evaluate(
+    recipe: str | BagClassifier,
+    bags: Bags,
+    y: npt.ArrayLike,
+    protocol: Protocol = Protocol(),  # noqa: B008 - frozen
+    *,
+    split_column: Sequence[str] | None = None,
+    jobs: int = 1,
+    pieces: Path | None = None,
+    progress: Progress | None = None,
+    refer: bool = False,
+    refits: int = 0,
+    fingerprint: str | None = None,
+) -> Evaluation:
+    """Measure a recipe on patients it has not seen.
+
+    Parameters
+    ----------
+    recipe : name of a recipe, or an unfitted model.
+    bags, y : the labelled patients, and 0 or 1 for each.
+    split_column : "train" or "test" per patient, where the protocol asks for the table's split.
+    jobs, pieces, progress, fingerprint : see `out_of_fold`.
+    refer : also choose referral thresholds inside the folds, for `triage`.
+    refits : bootstrap refits per fold of the first repeat, for `triage`.
+
+    Raises
+    ------
+    InputError : too few patients for the protocol, or of one class only.
+    """
+    splits = protocol.splits(y, split_column)
+    found = out_of_fold(
+        recipe,
+        bags,
+        y,
+        splits,
+        seed=protocol.seed,
+        jobs=jobs,
+        pieces=pieces,
+        progress=progress,
+        wished_sensitivity=protocol.wished_sensitivity if refer else None,
+        refits=refits,
+        fingerprint=fingerprint,
+    )
+    return summarise(found, protocol, bags.clinical[:, 2])
+
+
+def summarise(found: OutOfFold, protocol: Protocol, lymphocyte_count: FloatArray) -> Evaluation:
+    """The numbers of an `OutOfFold`.
+
+    Parameters
+    ----------
+    lymphocyte_count : of all evaluated patients in 10⁹/L, shape (n_patients,): also those only trained on.
+    """
+    zones: tuple[Zone, Zone] = ("overall", "overlap")
+    overall, overlap = (_zone_result(found, protocol, zone, lymphocyte_count) for zone in zones)
+    return Evaluation(found.recipe, protocol, found, overall, overlap)
+
+
+def compare(first: Evaluation, second: Evaluation, zone: Zone = "overall") -> Comparison:
+    """Paired differences, second minus first, on the same patients and folds.
+
+    Raises
+    ------
+    ValueError : the two were not evaluated on the same folds.
+    """
+    a, b = first.out_of_fold, second.out_of_fold
+    if a.patient_ids != b.patient_ids or not np.array_equal(a.fold, b.fold):
+        raise ValueError(f"{a.recipe} and {b.recipe} were not evaluated on the same patients and folds")
+    inside = in_zone(a.lymphocyte_count, zone, first.protocol.overlap_limit)
+    truth = a.y[inside] == 1
+    n_malignant, n_reactive = int(truth.sum()), int((~truth).sum())
+    patients = f"{n_malignant + n_reactive} patients ({n_malignant} malignant, {n_reactive} reactive)"
+    if zone == "overlap":
+        patients += " of the overlap zone"
+    if not n_malignant or not n_reactive:
+        sentence = f"{second.recipe} and {first.recipe} cannot be compared on {patients}: a class is missing."
+        return Comparison(a.recipe, b.recipe, zone, n_malignant, n_reactive, None, None, sentence)
+    draws = _bootstrap(a, first.protocol, truth, _TESTED)
+    gain = (b.correct - a.correct)[inside]
+    difference = 0.5 * (gain[truth].mean() + gain[~truth].mean())
+    accuracy = percentile_interval(difference, draws.balanced_difference(gain))
+    pairs = _mean_wins(b, inside) - _mean_wins(a, inside)
+    return Comparison(
+        a.recipe,
+        b.recipe,
+        zone,
+        n_malignant,
+        n_reactive,
+        accuracy,
+        percentile_interval(float(pairs.mean()), draws.pairs_difference(pairs)),
+        difference_sentence(a.recipe, b.recipe, accuracy, patients),
+    )
+
+
+def in_zone(lymphocyte_count: FloatArray, zone: Zone, limit: float) -> BoolArray:
+    """Which patients belong to the zone; without a count nobody belongs to the overlap zone."""
+    if zone == "overall":
+        return np.ones(len(lymphocyte_count), dtype=bool)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(lymphocyte_count <= limit)
+
+
+def _zone_result(
+    found: OutOfFold, protocol: Protocol, zone: Zone, lymphocyte_count: FloatArray
+) -> ZoneResult:
+    inside = in_zone(found.lymphocyte_count, zone, protocol.overlap_limit)
+    truth = found.y[inside] == 1
+    counts: dict[str, Any] = {
+        "zone": zone,
+        "n_malignant": int(truth.sum()),
+        "n_reactive": int((~truth).sum()),
+        "n_without_count": int(np.isnan(found.lymphocyte_count).sum()),
+    }
+    if truth.all() or not truth.any():
+        return ZoneResult(
+            **counts,
+            **_none(),
+            lowest_repeat=None,
+            highest_repeat=None,
+            reliability=(),
+            note=f"{counts['n_malignant']} malignant and {counts['n_reactive']} reactive patients: "
+            "with one class nothing can be measured here",
+        )
+    draws = _bootstrap(found, protocol, truth, _TESTED)
+    right = (found.decision == found.y)[:, inside]
+    repeats = 0.5 * (right[:, truth].mean(1) + right[:, ~truth].mean(1))
+    training, optimism = _training(found, protocol, zone, lymphocyte_count, draws, right.mean(0))
+    p = found.probability[:, inside]
+    return ZoneResult(
+        **counts,
+        **_decision_metrics(draws, right.mean(0)),
+        **_probability_metrics(draws, p, protocol.bootstrap),
+        training_balanced_accuracy=training,
+        optimism=optimism,
+        lowest_repeat=float(repeats.min()),
+        highest_repeat=float(repeats.max()),
+        reliability=reliability(truth, p),
+    )
+
+
+def _none() -> dict[str, Any]:
+    return dict.fromkeys(METRICS)
+
+
+def _decision_metrics(draws: PatientBootstrap, correct: FloatArray) -> dict[str, Any]:
+    truth = draws.y
+    hit, spared = correct[truth].mean(), correct[~truth].mean()
+    return {
+        "balanced_accuracy": percentile_interval(0.5 * (hit + spared), draws.balanced(correct)),
+        "sensitivity": percentile_interval(hit, draws.share(correct, True)),
+        "specificity": percentile_interval(spared, draws.share(correct, False)),
+    }
+
+
+def _probability_metrics(draws: PatientBootstrap, p: FloatArray, replicates: int) -> dict[str, Any]:
+    truth = draws.y
+    wins = np.mean([pair_wins(truth, each) for each in p], axis=0)
+    error = squared_error(truth[None, :], p).mean(0)
+    surprised = surprise(np.broadcast_to(truth, p.shape), p).mean(0)
+    weights = draws.weights_at_prevalence[: min(replicates, CALIBRATION_REPLICATES)]
+    ones = np.ones((1, len(truth)))
+    recalibrated = {}
+    for name, measure in (
+        ("calibration_slope", calibration_slope),
+        ("calibration_intercept", calibration_intercept),
+    ):
+        values = np.mean([measure(truth, each, np.concatenate([ones, weights])) for each in p], axis=0)
+        # A recipe that says the same of everybody has no slope.
+        recalibrated[name] = percentile_interval(values[0], values[1:]) if np.isfinite(values).all() else None
+    return {
+        "auc": percentile_interval(float(np.mean([auc(truth, each) for each in p])), draws.pairs(wins)),
+        "brier": percentile_interval(float(error.mean()), draws.mean(error)),
+        "log_loss": percentile_interval(float(surprised.mean()), draws.mean(surprised)),
+        **recalibrated,
+    }
+
+
+def _training(
+    found: OutOfFold,
+    protocol: Protocol,
+    zone: Zone,
+    lymphocyte_count: FloatArray,
+    draws: PatientBootstrap,
+    correct: FloatArray,
+) -> tuple[Interval | None, Interval | None]:
+    """Balanced accuracy on the training patients, and how much lower it is on patients not seen."""
+    inside = in_zone(lymphocyte_count[found.training_patients], zone, protocol.overlap_limit)
+    truth = found.training_y[inside] == 1
+    if truth.all() or not truth.any():
+        return None, None
+    kept = np.nanmean(found.training_correct[:, inside], axis=0)
+    same = np.array_equal(found.training_patients, found.patients)
+    trained = draws if same else _bootstrap(found, protocol, truth, _TRAINED)
+    value = 0.5 * (kept[truth].mean() + kept[~truth].mean())
+    tested = 0.5 * (correct[draws.y].mean() + correct[~draws.y].mean())
+    gap = (
+        draws.balanced_difference(kept - correct)
+        if same
+        else trained.balanced(kept) - draws.balanced(correct)
+    )
+    return percentile_interval(value, trained.balanced(kept)), percentile_interval(value - tested, gap)
+
+
+def _bootstrap(found: OutOfFold, protocol: Protocol, truth: BoolArray, which: int) -> PatientBootstrap:
+    """Weights that depend on the protocol and on the patients alone, so that recipes share them."""
+    seed = int(np.random.SeedSequence([protocol.seed, which]).generate_state(1)[0])
+    concentration = found.mean_training_patients / found.n_patients
+    return PatientBootstrap(truth, protocol.bootstrap, seed, concentration)
+
+
+def _mean_wins(found: OutOfFold, inside: BoolArray) -> FloatArray:
+    return np.asarray(
+        np.mean([pair_wins(found.y[inside], each[inside]) for each in found.probability], axis=0)
+    )

@@ -1,0 +1,157 @@
+"""The reference ladder: rules, clinical values, images, both, measured alike on the same folds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy.typing as npt
+
+from lymphoscope.cohort.bags import Bags
+from lymphoscope.cohort.progress import Progress
+from lymphoscope.evaluation.evaluator import compare, evaluate
+from lymphoscope.evaluation.pieces import bags_fingerprint
+from lymphoscope.evaluation.protocol import Protocol
+from lymphoscope.evaluation.results import Evaluation, Zone
+from lymphoscope.stats.comparison import Comparison
+
+Inputs = Literal["rules", "clinical", "images", "both"]
+
+DEFAULT_LADDER: tuple[tuple[Inputs, str], ...] = (
+    ("rules", "rule-chakroun-2021"),
+    ("rules", "rule-2008"),
+    ("rules", "rule-muscara-2019"),
+    ("clinical", "clinical"),
+    ("images", "morphology"),
+    ("both", "morphology-clinical"),
+    ("both", "morphology-clinical-late"),
+)
+
+AUTO: tuple[Inputs, str] = ("both", "auto")
+
+ZONES: tuple[Zone, Zone] = ("overall", "overlap")
+
+
+@dataclass(frozen=True, eq=False)
+class LadderRow:
+    """One recipe on the ladder.
+
+    Attributes
+    ----------
+    inputs : what it looks at.
+    evaluation : its numbers.
+    comparisons : this recipe against others on the same folds, overall and in the overlap zone; the
+        difference is this one minus the other. Others are the first recipes of the rungs below.
+    """
+
+    inputs: Inputs
+    evaluation: Evaluation
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def recipe(self) -> str:
+        """The recipe's name."""
+        return self.evaluation.recipe
+
+    def versus(self, other: str, zone: Zone = "overall") -> Comparison | None:
+        """The comparison with recipe `other`, or None if there is none."""
+        return next((each for each in self.comparisons if (each.first, each.zone) == (other, zone)), None)
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return {
+            "inputs": self.inputs,
+            **self.evaluation.as_dict(),
+            "comparisons": [each.as_dict() for each in self.comparisons],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Ladder:
+    """Every rung, lowest first.
+
+    Attributes
+    ----------
+    protocol : shared by all rows.
+    rows : in the order shown.
+    """
+
+    protocol: Protocol
+    rows: tuple[LadderRow, ...]
+
+    def row(self, recipe: str) -> LadderRow:
+        """The row of `recipe`; ValueError if it is not on the ladder."""
+        for each in self.rows:
+            if each.recipe == recipe:
+                return each
+        raise ValueError(f"no rung {recipe!r}; allowed: {', '.join(each.recipe for each in self.rows)}")
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """Whether each learned recipe can be told apart from those below it, in plain words."""
+        return tuple(each.sentence for row in self.rows for each in row.comparisons)
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return {
+            "protocol": self.protocol.as_dict(),
+            "rows": [row.as_dict() for row in self.rows],
+            "sentences": list(self.sentences),
+        }
+
+
+def climb(
+    bags: Bags,
+    y: npt.ArrayLike,
+    protocol: Protocol = Protocol(),  # noqa: B008 - frozen
+    *,
+    recipes: Sequence[tuple[Inputs, str]] = DEFAULT_LADDER,
+    with_auto: bool = False,
+    refer: Sequence[str] = (),
+    refits: int = 0,
+    split_column: Sequence[str] | None = None,
+    jobs: int = 1,
+    pieces: Path | None = None,
+    progress: Progress | None = None,
+) -> Ladder:
+    """Evaluate every rung of the ladder on the same folds and compare each with those below.
+
+    Parameters
+    ----------
+    bags, y : labelled patients with per-cell numbers, and 0 or 1 for each.
+    with_auto : add the recipe `auto` on top; it takes several times as long as all others together.
+    refer : recipes for which referral thresholds are chosen inside the folds, and `refits` made.
+    """
+    steps = [*recipes, AUTO] if with_auto else list(recipes)
+    fingerprint = None if pieces is None else bags_fingerprint(bags, y)
+    rows: list[LadderRow] = []
+    for inputs, recipe in steps:
+        evaluation = evaluate(
+            recipe,
+            bags,
+            y,
+            protocol,
+            split_column=split_column,
+            jobs=jobs,
+            pieces=pieces,
+            progress=progress,
+            refer=recipe in refer,
+            refits=refits if recipe in refer else 0,
+            fingerprint=fingerprint,
+        )
+        comparisons = tuple(
+            compare(other, evaluation, zone) for other in _others(rows, inputs) for zone in ZONES
+        )
+        rows.append(LadderRow(inputs, evaluation, comparisons))
+    return Ladder(protocol, tuple(rows))
+
+
+def _others(below: Sequence[LadderRow], inputs: Inputs) -> list[Evaluation]:
+    """What a new recipe is compared with: each lower kind of input's first recipe, `clinical` always."""
+    if inputs == "rules":
+        return []
+    first = {row.inputs: row.evaluation for row in reversed(below) if row.inputs != inputs}
+    wanted = {"clinical": ("rules",), "images": ("clinical",), "both": ("clinical", "images")}[inputs]
+    return [first[kind] for kind in wanted if kind in first]

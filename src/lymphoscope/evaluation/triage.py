@@ -1,0 +1,344 @@
+"""Should this patient go to flow cytometry? The decision, and what it did to patients not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
+from lymphoscope.evaluation.evaluator import in_zone
+from lymphoscope.evaluation.folds import OutOfFold, inner_scores, refit_probabilities
+from lymphoscope.evaluation.protocol import Protocol
+from lymphoscope.evaluation.resampling import (
+    as_model,
+    check_bags,
+    derived_seed,
+    fit,
+    malignancy,
+    one_thread,
+    run_tasks,
+)
+from lymphoscope.evaluation.results import Zone
+from lymphoscope.models.base import BagClassifier
+from lymphoscope.stats.intervals import Interval, PatientBootstrap, percentile_interval
+from lymphoscope.stats.thresholds import referral_threshold
+
+Decision = Literal["advised", "not advised", "cannot say"]
+
+DECISIONS: tuple[Decision, ...] = get_args(Decision)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What is said about flow cytometry for one patient.
+
+    Attributes
+    ----------
+    decision : "advised", "not advised" or "cannot say".
+    reason : one clause in plain words.
+    """
+
+    decision: Decision
+    reason: str
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return {"decision": self.decision, "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class TriageSummary:
+    """How the decision did on labelled patients while they were held out. "Cannot say" counts as referred.
+
+    Attributes
+    ----------
+    zone : "overall" or "overlap".
+    n_malignant, n_reactive : patients.
+    wished_sensitivity : what the threshold was chosen for.
+    sensitivity : share of the malignant patients that were referred.
+    specificity : share of the reactive patients that were spared.
+    share_referred, tests_saved : shares of all patients; they add up to 1.
+    share_cannot_say : share of all patients.
+    sentence : the same in words.
+    """
+
+    zone: Zone
+    n_malignant: int
+    n_reactive: int
+    wished_sensitivity: float
+    sensitivity: Interval | None
+    specificity: Interval | None
+    share_referred: Interval | None
+    tests_saved: Interval | None
+    share_cannot_say: Interval | None
+    sentence: str
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        names = ("sensitivity", "specificity", "share_referred", "tests_saved", "share_cannot_say")
+        intervals: dict[str, Interval | None] = {name: getattr(self, name) for name in names}
+        return {
+            "zone": self.zone,
+            "n_malignant": self.n_malignant,
+            "n_reactive": self.n_reactive,
+            "wished_sensitivity": self.wished_sensitivity,
+            **{name: None if value is None else value.as_dict() for name, value in intervals.items()},
+            "sentence": self.sentence,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Triage:
+    """The decision for every labelled patient while held out (first repeat), and how good it was.
+
+    Attributes
+    ----------
+    recipe : its name.
+    patient_ids : n_patients ids.
+    probability, low, high : float64 (n_patients,), of the first repeat, with the bounds from refits.
+    threshold : float64 (n_patients,), the referral threshold of the patient's fold.
+    advice : per patient.
+    overall, overlap : quality of the decision, "cannot say" included.
+    threshold_only_overall, threshold_only_overlap : quality of the threshold alone, averaged over all
+        repeats, nobody being "cannot say".
+    """
+
+    recipe: str
+    patient_ids: tuple[str, ...]
+    probability: FloatArray
+    low: FloatArray
+    high: FloatArray
+    threshold: FloatArray
+    advice: tuple[Advice, ...]
+    overall: TriageSummary
+    overlap: TriageSummary
+    threshold_only_overall: TriageSummary
+    threshold_only_overlap: TriageSummary
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values for JSON, without the patients."""
+        return {
+            "recipe": self.recipe,
+            "overall": self.overall.as_dict(),
+            "overlap": self.overlap.as_dict(),
+            "threshold_only_overall": self.threshold_only_overall.as_dict(),
+            "threshold_only_overlap": self.threshold_only_overlap.as_dict(),
+        }
+
+
+def advise(
+    patient_ids: tuple[str, ...],
+    probability: FloatArray,
+    low: FloatArray,
+    high: FloatArray,
+    threshold: FloatArray | float,
+    *,
+    n_cells: IntArray | None = None,
+    min_cells: int = 10,
+    with_errors: Collection[str] = (),
+) -> tuple[Advice, ...]:
+    """The decision for each patient.
+
+    Parameters
+    ----------
+    probability, low, high : of malignancy with its interval, shape (n_patients,).
+    threshold : probability at and above which flow cytometry is advised, one or per patient.
+    n_cells : readable photographs per patient; leave out for a recipe that looks at no cells.
+    min_cells : with fewer, nothing is said.
+    with_errors : ids of patients with a finding of severity error.
+    """
+    cut = np.broadcast_to(np.asarray(threshold, dtype=np.float64), probability.shape)
+    bad = set(with_errors)
+    return tuple(
+        _advice(
+            float(probability[i]),
+            float(low[i]),
+            float(high[i]),
+            float(cut[i]),
+            None if n_cells is None else int(n_cells[i]),
+            min_cells,
+            patient in bad,
+        )
+        for i, patient in enumerate(patient_ids)
+    )
+
+
+def triage(
+    found: OutOfFold,
+    protocol: Protocol,
+    *,
+    n_cells: IntArray | None = None,
+    min_cells: int = 10,
+    with_errors: Collection[str] = (),
+) -> Triage:
+    """Apply the decision to held-out patients and count.
+
+    Parameters
+    ----------
+    found : from `out_of_fold` or `evaluate` with a wished sensitivity; with refits the intervals are used.
+    n_cells : readable photographs per tested patient, shape (n_tested,); see `advise`.
+    """
+    if found.referral_threshold is None or found.wished_sensitivity is None:
+        raise ValueError("these out-of-fold probabilities were made without a referral threshold")
+    p, threshold = found.probability[0], found.referral_threshold[0]
+    low = p if found.refit_low is None else np.minimum(found.refit_low, p)
+    high = p if found.refit_high is None else np.maximum(found.refit_high, p)
+    advice = advise(
+        found.patient_ids,
+        p,
+        low,
+        high,
+        threshold,
+        n_cells=n_cells,
+        min_cells=min_cells,
+        with_errors=with_errors,
+    )
+    referred = np.array([each.decision != "not advised" for each in advice], dtype=np.float64)
+    unsure = np.array([each.decision == "cannot say" for each in advice], dtype=np.float64)
+    by_threshold = (found.probability >= found.referral_threshold).mean(0)
+    zones: tuple[Zone, Zone] = ("overall", "overlap")
+    whole = [_summary(found, protocol, zone, referred, unsure) for zone in zones]
+    bare = [_summary(found, protocol, zone, by_threshold, np.zeros_like(unsure)) for zone in zones]
+    return Triage(found.recipe, found.patient_ids, p, low, high, threshold, advice, *whole, *bare)
+
+
+def choose_referral_threshold(
+    recipe: str | BagClassifier,
+    bags: Bags,
+    y: npt.ArrayLike,
+    wished_sensitivity: float,
+    *,
+    seed: int = 0,
+    fitted: BagClassifier | None = None,
+) -> float:
+    """The referral threshold for new patients, chosen by cross-validation within the labelled ones.
+
+    Parameters
+    ----------
+    fitted : the model fitted on `bags`, if there is one; its own inner probabilities are then used.
+    """
+    labels, model = check_bags(bags, y), as_model(recipe)
+    with one_thread(model):
+        scores = inner_scores(model if fitted is None else fitted, model, bags, labels, derived_seed(seed))
+    return referral_threshold(labels, scores, wished_sensitivity)
+
+
+@dataclass(frozen=True, eq=False)
+class RefitIntervals:
+    """How the probabilities of new patients move when the training patients are drawn again.
+
+    Attributes
+    ----------
+    probability : float64 (n_new,), of the model fitted on all training patients.
+    low, high : float64 (n_new,), 2.5th and 97.5th percentile of the refits, widened to hold `probability`.
+    """
+
+    probability: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+def refit_interval(
+    recipe: str | BagClassifier,
+    bags: Bags,
+    y: npt.ArrayLike,
+    new_bags: Bags,
+    n_refits: int = 100,
+    seed: int = 0,
+    *,
+    jobs: int = 1,
+    probability: FloatArray | None = None,
+) -> RefitIntervals:
+    """Intervals of new patients' probabilities from models refitted on bootstrap samples of patients.
+
+    Samples are drawn within each class, so that none is without malignant or without reactive patients.
+
+    Parameters
+    ----------
+    bags, y : the labelled patients, and 0 or 1 for each.
+    new_bags : patients to be predicted.
+    probability : of `new_bags` by the model that the user gets; fitted here if not given.
+    """
+    labels, model = check_bags(bags, y), as_model(recipe)
+    if n_refits < 2:
+        raise ValueError(f"n_refits: {n_refits}; allowed: 2 or more")
+    if probability is None:
+        with one_thread(model):
+            probability = malignancy(fit(model, bags, labels, derived_seed(seed)), new_bags)
+    chunks = np.array_split(np.arange(n_refits), min(n_refits, max(1, 4 * (jobs - 1)) or 1))
+    tasks = [(model, bags, labels, new_bags, chunk, derived_seed(seed, 1)) for chunk in chunks]
+    refits = np.concatenate(list(run_tasks(_refit_chunk, tasks, jobs)))
+    low, high = np.quantile(refits, [0.025, 0.975], axis=0)
+    return RefitIntervals(probability, np.minimum(low, probability), np.maximum(high, probability))
+
+
+def _refit_chunk(
+    model: BagClassifier, bags: Bags, y: IntArray, new: Bags, which: IntArray, seed: int
+) -> FloatArray:
+    with one_thread(model):
+        return refit_probabilities(model, bags, y, new, [int(k) for k in which], seed)
+
+
+def _advice(
+    p: float, low: float, high: float, threshold: float, n_cells: int | None, min_cells: int, has_error: bool
+) -> Advice:
+    if has_error:
+        return Advice("cannot say", "an error was found in this patient's data")
+    if n_cells is not None and n_cells < min_cells:
+        return Advice("cannot say", f"{n_cells} readable cells, fewer than {min_cells}")
+    if low < threshold <= high:
+        return Advice(
+            "cannot say", f"the interval {low:.2f} to {high:.2f} spans the threshold {threshold:.2f}"
+        )
+    if p >= threshold:
+        return Advice("advised", f"probability {p:.2f}, threshold {threshold:.2f}")
+    return Advice("not advised", f"probability {p:.2f}, below the threshold {threshold:.2f}")
+
+
+def _summary(
+    found: OutOfFold, protocol: Protocol, zone: Zone, referred: FloatArray, unsure: FloatArray
+) -> TriageSummary:
+    wished = float(found.wished_sensitivity or 0.0)
+    inside = in_zone(found.lymphocyte_count, zone, protocol.overlap_limit)
+    truth, referred, unsure = found.y[inside] == 1, referred[inside], unsure[inside]
+    n_malignant, n_reactive = int(truth.sum()), int((~truth).sum())
+    if not n_malignant or not n_reactive:
+        sentence = f"{n_malignant} malignant and {n_reactive} reactive patients: nothing can be measured."
+        return TriageSummary(zone, n_malignant, n_reactive, wished, None, None, None, None, None, sentence)
+    seed = derived_seed(protocol.seed, 2)
+    draws = PatientBootstrap(truth, protocol.bootstrap, seed, found.mean_training_patients / found.n_patients)
+    share = truth.mean()
+
+    def overall(values: FloatArray) -> Interval:
+        replicates = share * draws.share(values, True) + (1 - share) * (1 - draws.share(1 - values, False))
+        return percentile_interval(float(values.mean()), replicates)
+
+    sensitivity = percentile_interval(referred[truth].mean(), draws.share(referred, True))
+    specificity = percentile_interval(1 - referred[~truth].mean(), draws.share(1 - referred, False))
+    all_referred = overall(referred)
+    saved = Interval(1 - all_referred.estimate, 1 - all_referred.high, 1 - all_referred.low)
+    where = "with a count in the overlap zone " if zone == "overlap" else ""
+    sentence = (
+        f"Of the malignant patients {where}{_percent(sensitivity)} were referred to flow cytometry; "
+        f"{_percent(saved)} of all tests were saved. The threshold was chosen for {wished:.0%}."
+    )
+    return TriageSummary(
+        zone,
+        n_malignant,
+        n_reactive,
+        wished,
+        sensitivity,
+        specificity,
+        all_referred,
+        saved,
+        overall(unsure),
+        sentence,
+    )
+
+
+def _percent(value: Interval) -> str:
+    return f"{value.estimate:.0%} ({value.low:.0%} to {value.high:.0%})"

@@ -1,0 +1,219 @@
+"""Intervals: how far a number measured on this many patients may lie from the true one.
+
+Single proportions have closed forms (`wilson`, `clopper_pearson`). Everything else comes from a bootstrap of
+patients, `PatientBootstrap`, whose unit is the patient with all its repeats.
+
+The bootstrap is the Bayesian one (Rubin 1981): instead of drawing patients with replacement, every replicate
+gives each patient a random positive weight. Two things differ from the textbook, both because cohorts are
+small:
+
+*Pseudo-patients.* Each class gets two more members, one that every rule gets right and one that none does,
+with a mean weight of one half each. A sensitivity of 1.0 then has an interval of positive width: for plain
+yes-no decisions the bootstrap of a proportion is exactly the Jeffreys interval, Beta(k + ½, n − k + ½), whose
+coverage on small samples is close to nominal (Brown, Cai & DasGupta 2001). Percentiles of the ordinary
+bootstrap collapse to a point there and are too narrow elsewhere (Hesterberg 2015).
+
+*Concentration.* Patient weights are Gamma(concentration, 1). With concentration 1 this is the Bayesian
+bootstrap; with n_train / n it widens the variance by n / n_train, which is what Nadeau & Bengio (2003) add
+because models, not only test patients, vary with the cohort. `benchmarks/coverage.py` measures what that
+gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from lymphoscope.stats.metrics import BoolArray, FloatArray, malignant
+
+PSEUDO_WEIGHT = 0.5
+"""Mean weight of each pseudo-patient: Jeffreys' prior."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and the range, at confidence `level`, in which the true value is believed to lie."""
+
+    estimate: float
+    low: float
+    high: float
+    level: float = 0.95
+
+    def as_dict(self) -> dict[str, float | None]:
+        """Plain values for JSON; None where a bound does not exist."""
+        return {
+            "estimate": finite_or_none(self.estimate),
+            "low": finite_or_none(self.low),
+            "high": finite_or_none(self.high),
+            "level": self.level,
+        }
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+def finite_or_none(value: float) -> float | None:
+    """The value, or None where it is not a finite number (JSON knows no NaN)."""
+    return float(value) if np.isfinite(value) else None
+
+
+def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
+    """Interval of one proportion by inverting the score test (Wilson 1927)."""
+    _check_count(successes, n)
+    z2 = float(special.ndtri(0.5 + level / 2)) ** 2
+    share = successes / n
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    # At 0 and n the bound is exactly 0 or 1; rounding must not leave it a hair beside.
+    low = 0.0 if successes == 0 else float(centre - half)
+    high = 1.0 if successes == n else float(centre + half)
+    return Interval(share, low, high, level)
+
+
+def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:
+    """Interval of one proportion that never covers less than `level` (Clopper & Pearson 1934)."""
+    _check_count(successes, n)
+    tail = (1 - level) / 2
+    low = 0.0 if successes == 0 else float(special.betaincinv(successes, n - successes + 1, tail))
+    high = 1.0 if successes == n else float(special.betaincinv(successes + 1, n - successes, 1 - tail))
+    return Interval(successes / n, low, high, level)
+
+
+def provable_rate(n: int, misses: int = 0, confidence: float = 0.95) -> float:
+    """The rate that `misses` failures among `n` patients prove, one-sided (exact binomial).
+
+    With 0 misses, 59 malignant patients prove a sensitivity of 0.95, 99 prove 0.97 and 299 prove 0.99.
+    """
+    _check_count(misses, n)
+    if misses == n:
+        return 0.0
+    return float(special.betaincinv(n - misses, misses + 1, 1 - confidence))
+
+
+def patients_to_prove(rate: float, misses: int = 0, confidence: float = 0.95) -> int:
+    """The fewest patients that prove `rate` with `misses` failures, one-sided (exact binomial)."""
+    if not 0 < rate < 1:
+        raise ValueError(f"rate: {rate}; allowed: above 0 and below 1")
+    low, high = misses, max(2 * misses, 1)
+    while provable_rate(high, misses, confidence) < rate:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if provable_rate(middle, misses, confidence) >= rate else (middle, high)
+    return high
+
+
+def percentile_interval(estimate: float, replicates: npt.ArrayLike, level: float = 0.95) -> Interval:
+    """Central `level` of the replicates, widened where needed to hold the estimate itself."""
+    tail = (1 - level) / 2
+    low, high = np.quantile(np.asarray(replicates, dtype=np.float64), [tail, 1 - tail])
+    return Interval(float(estimate), min(float(low), estimate), max(float(high), estimate), level)
+
+
+@dataclass(frozen=True, eq=False)
+class PatientBootstrap:
+    """Random weights for patients, stratified by class, shared by every statistic that is computed from them.
+
+    Attributes
+    ----------
+    y : labels, shape (n_patients,), both classes present.
+    replicates : number of bootstrap replicates.
+    seed : of the weights; the same seed gives the same weights, so that statistics are paired.
+    concentration : shape of the patients' Gamma weights, in (0, 1]; see the module's description.
+    """
+
+    y: BoolArray
+    replicates: int = 2000
+    seed: int = 0
+    concentration: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "y", malignant(self.y))
+        if self.y.all() or not self.y.any():
+            raise ValueError("y: a bootstrap needs at least one patient of each class")
+        if self.replicates < 1 or not 0 < self.concentration <= 1:
+            raise ValueError("replicates: at least 1; concentration: above 0, at most 1")
+
+    @cached_property
+    def _weights(self) -> tuple[FloatArray, FloatArray]:
+        """Weights of the patients (replicates, n_patients) and of the pseudo-patients (replicates, 2, 2).
+
+        Pseudo-patients are indexed [class, right or wrong].
+        """
+        rng = np.random.default_rng(self.seed)
+        patients = rng.standard_gamma(self.concentration, (self.replicates, len(self.y)))
+        pseudo = rng.standard_gamma(PSEUDO_WEIGHT, (self.replicates, 2, 2))
+        return patients, pseudo
+
+    def share(self, good: FloatArray, positive: bool) -> FloatArray:
+        """Replicates of the mean of `good` in one class, pseudo-patients included, shape (replicates,).
+
+        `good`, shape (n_patients,), says per patient how often it was handled right, from 0 to 1.
+        """
+        patients, pseudo = self._weights
+        here, extra = patients[:, self.y == positive], pseudo[:, int(positive)]
+        return (here @ good[self.y == positive] + extra[:, 1]) / (here.sum(1) + extra.sum(1))
+
+    def balanced(self, good: FloatArray) -> FloatArray:
+        """Replicates of the mean of the two classes' `share`, shape (replicates,)."""
+        return 0.5 * (self.share(good, True) + self.share(good, False))
+
+    def balanced_difference(self, gain: FloatArray) -> FloatArray:
+        """Replicates of the class-balanced mean of a difference in [−1, 1], shape (replicates,).
+
+        The pseudo-patients speak once for each side, and two more for neither (Agresti & Min 2005), so that
+        two recipes that agree on every patient seen still may differ on the next.
+        """
+        patients, pseudo = self._weights
+        means = [
+            (patients[:, side] @ gain[side] + pseudo[:, k, 1] - pseudo[:, k, 0])
+            / (patients[:, side].sum(1) + pseudo[:, k].sum(1) + 2 * PSEUDO_WEIGHT)
+            for k, side in enumerate((~self.y, self.y))
+        ]
+        return 0.5 * (means[0] + means[1])
+
+    def pairs(self, wins: FloatArray) -> FloatArray:
+        """Replicates of the AUC from `pair_wins`, shape (replicates,).
+
+        A pseudo-patient that is right outranks the whole other class, one that is wrong is outranked by it;
+        two pseudo-patients tie where they contradict each other.
+        """
+        patients, pseudo = self._weights
+        above, below = patients[:, self.y], patients[:, ~self.y]
+        (reactive_wrong, reactive_right), (malignant_wrong, malignant_right) = (
+            (pseudo[:, k, 0], pseudo[:, k, 1]) for k in (0, 1)
+        )
+        won = np.einsum("bj,bj->b", above @ wins, below)
+        won += malignant_right * below.sum(1) + reactive_right * above.sum(1)
+        won += malignant_right * reactive_right
+        won += 0.5 * (malignant_right * reactive_wrong + malignant_wrong * reactive_right)
+        total_above = above.sum(1) + malignant_right + malignant_wrong
+        total_below = below.sum(1) + reactive_right + reactive_wrong
+        return won / (total_above * total_below)
+
+    def pairs_difference(self, gain: FloatArray) -> FloatArray:
+        """Replicates of the mean over pairs of a difference in [−1, 1], shape (replicates,)."""
+        patients, _ = self._weights
+        above, below = patients[:, self.y], patients[:, ~self.y]
+        return np.einsum("bj,bj->b", above @ gain, below) / (above.sum(1) * below.sum(1))
+
+    def mean(self, values: FloatArray) -> FloatArray:
+        """Replicates of the mean over all patients, each class keeping its share, shape (replicates,)."""
+        return self.weights_at_prevalence @ values / len(self.y)
+
+    @cached_property
+    def weights_at_prevalence(self) -> FloatArray:
+        """Patients' weights scaled so that each class keeps its number, shape (replicates, n_patients)."""
+        scaled = self._weights[0].copy()
+        for side in (self.y, ~self.y):
+            scaled[:, side] *= side.sum() / scaled[:, side].sum(1, keepdims=True)
+        return scaled
+
+
+def _check_count(successes: int, n: int) -> None:
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} of {n}: n must be at least 1 and the count between 0 and n")
