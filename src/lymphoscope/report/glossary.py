@@ -1,0 +1,61 @@
+"""The report's terms, each in words that need no other term of the list."""
+
+from __future__ import annotations
+
+GLOSSARY: tuple[tuple[str, str], ...] = (
+    (
+        "AUC",
+        "The chance that a malignant patient, picked at random, gets a higher probability than a reactive "
+        "one. 0.5 is guessing, 1 is perfect order.",
+    ),
+    (
+        "Balanced accuracy",
+        "The mean of sensitivity and specificity. It does not reward always naming the more common kind.",
+    ),
+    (
+        "Brier score",
+        "Mean squared distance between the predicted probability and what turned out to be true (0 or 1). "
+        "0 is perfect; lower is better.",
+    ),
+    (
+        "Calibration",
+        "Whether the probabilities can be taken at their word: 0.8 should come true 8 times in 10.",
+    ),
+    (
+        "Cannot say",
+        "The interval crosses the threshold, or there is too little to go by. It counts as referred: "
+        "such a patient needs a person's judgement.",
+    ),
+    (
+        "Held out",
+        "Set aside while the model, its threshold and every other choice were made, and only then predicted. "
+        "Always whole patients, never single photographs.",
+    ),
+    (
+        "Interval",
+        "The range that fits the data, 95 % unless said otherwise. It shrinks with more patients, not with "
+        "more photographs of the same ones.",
+    ),
+    (
+        "Malignant, reactive",
+        "A raised lymphocyte count from a lymphoid cancer, or as a response to something else.",
+    ),
+    (
+        "Overlap zone",
+        "Patients whose lymphocyte count is low enough to occur in both kinds. Here the count alone does not "
+        "decide, so here the images have to earn their place.",
+    ),
+    ("Sensitivity", "Of the malignant patients, the share that was recognised or referred."),
+    ("Specificity", "Of the reactive patients, the share that was recognised or spared the test."),
+    (
+        "Shortcut",
+        "Something that happens to go with the label in this collection but is not the disease, such as how "
+        "many photographs were taken. A model may learn it and then fail elsewhere.",
+    ),
+    ("Threshold", "The probability at and above which flow cytometry is advised."),
+    (
+        "Weight of a cell",
+        "How far this one cell pushed its patient's probability: above 0 towards malignant, below 0 towards "
+        "reactive. It explains the model, not the cell.",
+    ),
+)

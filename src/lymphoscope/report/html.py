@@ -1,0 +1,210 @@
+"""The report: one HTML file that needs no network, no script and no colour, and prints on A4."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from lymphoscope.cohort.findings import Finding, Severity
+from lymphoscope.files import write_bytes
+from lymphoscope.report import figures, patient_table, wording
+from lymphoscope.report.content import ReportContent, Rung
+from lymphoscope.report.glossary import GLOSSARY
+from lymphoscope.stats.intervals import Interval
+
+_SEVERITIES = (
+    (Severity.ERROR, "Errors: these stop a run"),
+    (Severity.WARNING, "Warnings: look at these before you trust the numbers"),
+    (Severity.INFO, "For information"),
+)
+
+# What the templates may call; numbers and pictures are turned into text in one place each.
+_TOOLS = SimpleNamespace(
+    axis_bar=patient_table.axis_bar,
+    cell_alt=patient_table.cell_alt,
+    clinical_line=patient_table.clinical_line,
+    data_uri=patient_table.data_uri,
+    interval_bar=patient_table.interval_bar,
+    mark=patient_table.decision_mark,
+    missed=patient_table.was_missed,
+    decimal=wording.decimal,
+    interval_text=wording.interval_text,
+    list_some=wording.list_some,
+    percent=wording.percent,
+    percent_text=wording.percent_text,
+    plural=wording.plural,
+    probability=wording.probability,
+    probability_text=wording.probability_text,
+    range_text=wording.range_text,
+    signed=wording.signed,
+    signed_range=wording.signed_range,
+    told_apart=wording.told_apart,
+)
+
+
+def write_report(content: ReportContent, path: Path) -> None:
+    """Write the page to `path`, atomically; the same content gives the same bytes."""
+    write_bytes(path, to_bytes(render_report(content)))
+
+
+def render_report(content: ReportContent) -> str:
+    """The page as text."""
+    values = {name: getattr(content, name) for name in content.__dataclass_fields__}
+    values |= _patients(content) | _figures(content)
+    return environment().get_template("report.html.j2").render(
+        **values,
+        style=style(),
+        headline=wording.headline(values["unlabelled"]),
+        level=wording.level_text(_first_interval(content)),
+        trust=list(trust_lines(content)),
+        findings_by_severity=group_findings(content.findings),
+        input_names=figures.INPUT_NAMES,
+        conclusion=wording.ladder_conclusion(content.ladder) if content.ladder else "",
+        glossary=GLOSSARY,
+    )  # fmt: skip
+
+
+def to_bytes(page: str) -> bytes:
+    """UTF-8; a file name that is no valid text is spelled out rather than refused."""
+    return page.encode("utf-8", "backslashreplace")
+
+
+@cache
+def environment() -> Environment:
+    """The templates; whatever a user's file holds is escaped, and a forgotten value is an error."""
+    made = Environment(
+        loader=PackageLoader("lymphoscope.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals["tools"] = _TOOLS
+    return made
+
+
+@cache
+def style() -> Markup:
+    """The page's style sheet."""
+    return Markup(files("lymphoscope.report").joinpath("style.css").read_text("utf-8"))  # noqa: S704
+
+
+def group_findings(findings: Sequence[Finding]) -> list[tuple[str, str, list[Finding]]]:
+    """(severity, heading, findings by code) for each severity that occurs, worst first."""
+    grouped = []
+    for severity, heading in _SEVERITIES:
+        found = sorted((f for f in findings if f.severity == severity), key=lambda f: f.code)
+        if found:
+            grouped.append((str(severity), heading, found))
+    return grouped
+
+
+def _patients(content: ReportContent) -> dict[str, Any]:
+    """Rows of the two tables, and how many cells each may show: the unlabelled come first."""
+    unlabelled = [row for row in content.patients if not row.labelled]
+    labelled = [row for row in content.patients if row.labelled]
+    groups = patient_table.group_by_decision(unlabelled)
+    sides = patient_table.cells_per_side(unlabelled)
+    left = patient_table.CROP_BYTES_LIMIT - patient_table.crop_bytes(unlabelled, sides)
+    sides_labelled = patient_table.cells_per_side(labelled, left)
+    return {
+        "unlabelled": unlabelled,
+        "groups": groups,
+        "share_bar": patient_table.share_bar(groups),
+        "sides": sides,
+        "sides_cut": sides < patient_table.longest_strip(unlabelled),
+        "labelled": labelled,
+        "labelled_groups": patient_table.group_by_label(labelled),
+        "sides_labelled": sides_labelled,
+        "sides_labelled_cut": sides_labelled < patient_table.longest_strip(labelled),
+        "missed": [row for row in labelled if patient_table.was_missed(row)],
+        "n_malignant": sum(row.label == 1 for row in labelled),
+        "anchor": {row.id: f"patient-{i}" for i, row in enumerate(content.patients)},
+    }
+
+
+def chosen_rung(content: ReportContent) -> Rung | None:
+    """The rung whose recipe made the predictions, if it was measured."""
+    rungs = content.ladder.rungs if content.ladder else ()
+    return next((rung for rung in rungs if rung.chosen), None)
+
+
+def _first_interval(content: ReportContent) -> Interval | None:
+    rows = (row.probability for row in content.patients)
+    return next((interval for interval in rows if interval is not None), None)
+
+
+def _figures(content: ReportContent) -> dict[str, Markup]:
+    drawn = {"ladder_figure": Markup(), "calibration_figure": Markup(), "swing_figure": Markup()}
+    ladder, rung = content.ladder, chosen_rung(content)
+    if ladder and ladder.rungs:
+        alt = "; ".join(
+            f"{r.title}: {wording.interval_text(r.overall.balanced_accuracy)}, overlap zone "
+            f"{wording.interval_text(r.overlap.balanced_accuracy if r.overlap else None)}"
+            for r in ladder.rungs
+        )
+        drawn["ladder_figure"] = figures.inline_svg(
+            figures.ladder_figure(ladder), f"Balanced accuracy of each rung. {alt}"
+        )
+    if content.calibration:
+        alt = "; ".join(
+            f"predicted {b.predicted:.2f}, true {b.observed.estimate:.2f} of {b.n} patients"
+            for b in content.calibration.bins
+        )
+        drawn["calibration_figure"] = figures.inline_svg(
+            figures.calibration_figure(content.calibration), f"Calibration. {alt}"
+        )
+    if content.swing and rung and rung.overall.balanced_accuracy:
+        whole, n_whole = rung.overall.balanced_accuracy, rung.overall.n_malignant + rung.overall.n_reactive
+        alt = (
+            f"Balanced accuracy: whole cohort {wording.interval_text(whole)}; "
+            f"small test set {wording.interval_text(content.swing.balanced_accuracy)}"
+        )
+        drawn["swing_figure"] = figures.inline_svg(figures.swing_figure(whole, n_whole, content.swing), alt)
+    return drawn
+
+
+def trust_lines(content: ReportContent) -> Iterator[Markup]:
+    """At most five lines that say how far the answer can be trusted, each with where to read on."""
+    yield _link(_decision_line(content), "decision")
+    rung = chosen_rung(content)
+    if rung:
+        overlap = rung.overlap.balanced_accuracy if rung.overlap else None
+        text = (
+            f"Balanced accuracy {wording.interval_text(rung.overall.balanced_accuracy)}; where the count "
+            f"alone does not decide, {wording.interval_text(overlap)}. 0.5 is guessing, 1 is perfect."
+        )
+        yield _link(text, "ladder")
+    suspicious = [probe.name for probe in content.probes if probe.suspicious]
+    if suspicious:
+        names = wording.list_some(suspicious, 4)
+        yield _link(f"Beware of a shortcut: the label can partly be guessed from: {names}.", "probes")
+    counts = [
+        f"{len(found)} {severity}{'s' if len(found) > 1 else ''}"
+        for severity, _, found in group_findings(content.findings)
+        if severity != str(Severity.INFO)
+    ]
+    text = f"The data came with {' and '.join(counts)}." if counts else "No fault was found in the data."
+    yield _link(text, "findings")
+
+
+def _decision_line(content: ReportContent) -> str:
+    quality = content.quality
+    if quality is None:
+        return "How well the tool does on patients like these was not measured: too few labelled patients."
+    return (
+        f"Among {quality.n_malignant} malignant patients held out of training, "
+        f"{wording.percent_text(quality.sensitivity)} were referred; "
+        f"{wording.percent_text(quality.tests_saved)} of all patients were spared the test."
+    )
+
+
+def _link(text: str, section: str) -> Markup:
+    return Markup('{} <a href="#{}" class="more">More</a>').format(text, section)

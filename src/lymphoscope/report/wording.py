@@ -1,0 +1,145 @@
+"""Numbers as people read them: two decimals, a true minus, no certainty that is only rounding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from lymphoscope.report.content import Ladder, PatientRow
+from lymphoscope.stats.intervals import Interval
+
+NOT_MEASURED = "not measured"
+
+
+def known(value: float | None) -> bool:
+    """Whether a value is there at all."""
+    return value is not None and math.isfinite(value)
+
+
+def decimal(value: float | None, digits: int = 2) -> str:
+    """`value` with `digits` decimals and a true minus; "not known" where missing."""
+    if value is None or not math.isfinite(value):
+        return "not known"
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """`value` with its sign always shown."""
+    if value is None or not math.isfinite(value):
+        return "not known"
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def probability(value: float) -> str:
+    """A probability; never 0.00 or 1.00, which would be certainty by rounding."""
+    if value < 0.005:
+        return "< 0.01"
+    return "> 0.99" if value > 0.995 else f"{value:.2f}"
+
+
+def probability_text(interval: Interval) -> str:
+    """A probability and its interval in words: "0.82 (0.64 to 0.93)"."""
+    ends = " to ".join(probability(end) for end in (interval.low, interval.high))
+    return f"{probability(interval.estimate)} ({ends})"
+
+
+def interval_text(interval: Interval | None, digits: int = 2) -> str:
+    """Estimate and interval: "0.83 (0.77 to 0.88)"."""
+    if interval is None or not math.isfinite(interval.estimate):
+        return NOT_MEASURED
+    return f"{decimal(interval.estimate, digits)} ({range_text(interval, digits)})"
+
+
+def range_text(interval: Interval, digits: int = 2) -> str:
+    """Only the interval: "0.77 to 0.88"; empty where it has no finite ends."""
+    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return "no interval"
+    return f"{decimal(interval.low, digits)} to {decimal(interval.high, digits)}"
+
+
+def percent(value: float | None) -> str:
+    """A share as a whole percentage: "96 %"."""
+    return f"{100 * value:.0f} %" if value is not None and math.isfinite(value) else "not known"
+
+
+def percent_text(interval: Interval | None) -> str:
+    """A share and its interval: "96 % (92 to 99 %)"."""
+    if interval is None or not math.isfinite(interval.estimate):
+        return NOT_MEASURED
+    return f"{percent(interval.estimate)} ({100 * interval.low:.0f} to {100 * interval.high:.0f} %)"
+
+
+def plural(n: int, one: str, many: str | None = None) -> str:
+    """ "1 patient", "2 patients"."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}".replace(",", " ")
+
+
+def describe_clinical(age: float, sex: float, count: float) -> str:
+    """ "67 y · F · 5.2 × 10⁹/L"; what is missing is said to be missing."""
+    years = f"{age:.0f} y" if known(age) else "age ?"
+    letter = {0.0: "F", 1.0: "M"}.get(float(sex), "sex ?")
+    cells = f"{count:.1f} × 10⁹/L" if known(count) else "count ?"
+    return f"{years} · {letter} · {cells}"
+
+
+def list_some(items: Sequence[str], most: int = 12) -> str:
+    """The first `most` items and how many more there are."""
+    shown = ", ".join(items[:most])
+    return shown if len(items) <= most else f"{shown} and {len(items) - most} more"
+
+
+def headline(unlabelled: Sequence[PatientRow]) -> str:
+    """The answer for the cohort in one or two sentences."""
+    n = len(unlabelled)
+    if n == 0:
+        return "Every patient of this cohort already has a label: there is nobody to advise on."
+    advised, not_advised, unsure = (
+        sum(row.decision == decision for row in unlabelled)
+        for decision in ("advised", "not advised", "cannot say")
+    )
+    text = (
+        f"Of {plural(n, 'patient')} without a diagnosis, flow cytometry is advised for {advised} and not "
+        f"advised for {not_advised}"
+    )
+    return text + (f"; for {unsure} the tool cannot say." if unsure else ".")
+
+
+def ladder_conclusion(ladder: Ladder) -> str:
+    """Plain words on whether the rungs can be told apart, by the intervals of their paired differences."""
+    if ladder.conclusion:
+        return ladder.conclusion
+    pairs = ladder.comparisons
+    if not pairs:
+        return "No two rungs were compared, so no order among them is claimed."
+    clear = [pair for pair in pairs if 0 not in pair.overall]
+    if not clear:
+        return (
+            f"These patients cannot tell the rungs apart: in all {plural(len(pairs), 'comparison')} the "
+            "difference could as well be 0."
+        )
+    found = "; ".join(
+        f"“{pair.second}” does {'better' if pair.overall.low > 0 else 'worse'} than “{pair.first}” "
+        f"({signed(pair.overall.estimate)}, interval {signed_range(pair.overall)})"
+        for pair in clear
+    )
+    rest = len(pairs) - len(clear)
+    return f"{found}. " + (
+        f"In the other {plural(rest, 'comparison')} the difference could as well be 0." if rest else ""
+    )
+
+
+def signed_range(interval: Interval) -> str:
+    """Only the interval, with signs: "−0.01 to +0.09"."""
+    return f"{signed(interval.low)} to {signed(interval.high)}"
+
+
+def told_apart(difference: Interval) -> str:
+    """Whether a difference is one: its interval stays clear of 0."""
+    if difference.low > 0:
+        return "yes, better"
+    return "yes, worse" if difference.high < 0 else "no"
+
+
+def level_text(interval: Interval | None) -> str:
+    """The confidence level as text: "95 %"."""
+    return percent(interval.level if interval is not None else 0.95)
