@@ -55,6 +55,11 @@ class Finding:
         }
 
 
+def counted(n: int, noun: str) -> str:
+    """`n` and the noun, with an s unless `n` is 1: "1 patient", "2 patients"."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def without(findings: Iterable[Finding], ignored: Iterable[str]) -> tuple[Finding, ...]:
     """Leave out the findings whose codes are in `ignored`; an unknown code is an error."""
     codes = {code.upper() for code in ignored}
