@@ -1,4 +1,4 @@
-"""Photographs in folders, and whose they are: a folder's whole name is the patient's id, never a part of it."""
+"""Photographs in folders, and whose they are: the whole name of a folder is a patient's id, never a part."""
 
 from __future__ import annotations
 

@@ -190,7 +190,9 @@ def _matching_findings(
     if table and extra:
         paths = tuple(path for i in extra for path in folders.folders[i])
         n = sum(len(folders.images[i]) for i in extra)
-        message = f"{counted(len(extra), 'folder')} with {counted(n, 'photograph')} whose name is no id of the table."
+        message = (
+            f"{counted(len(extra), 'folder')} ({counted(n, 'photograph')}) not named as an id of the table."
+        )
         found.append(kinds.ImagesWithoutPatient(message, patients=tuple(extra), files=paths))
         if len(without) == len(ids):
             message = (
@@ -202,8 +204,8 @@ def _matching_findings(
         i: len(folders.images[i]) for i in (*ids, *extra) if 0 < len(folders.images.get(i, ())) < min_cells
     }
     if few:
-        n = counted(len(few), "patient")
-        message = f"{n} with fewer than {min_cells} photographs, the fewest {min(few.values())}."
+        who = counted(len(few), "patient")
+        message = f"{who} with fewer than {min_cells} photographs, the fewest {min(few.values())}."
         found.append(kinds.TooFewCells(message, patients=tuple(few)))
     return found
 
