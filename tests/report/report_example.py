@@ -100,61 +100,47 @@ def scores(ba: float, auc: float, n: tuple[int, int], half: float) -> Scores:
     )
 
 
-def example_ladder() -> Ladder:
-    everyone, zone = (113, 50), (46, 50)
-    rungs = tuple(
-        Rung(
-            recipe=recipe,
-            title=title,
-            inputs=inputs,
-            overall=scores(ba, auc, everyone, 0.065),
-            overlap=scores(ba_zone, auc_zone, zone, 0.095),
-            training_balanced_accuracy=training,
-            chosen=recipe == "morphology-clinical",
-        )
-        for recipe, title, inputs, ba, auc, ba_zone, auc_zone, training in (
-            (
-                "rule-chakroun-2021",
-                "Rule: count > 10.47 or age > 62.5",
-                "rules",
-                0.80,
-                0.86,
-                0.62,
-                0.71,
-                None,
-            ),
-            ("rule-2008", "Rule: count by age group", "rules", 0.79, 0.85, 0.61, 0.70, None),
-            (
-                "clinical",
-                "Age, sex and count: logistic regression",
-                "clinical",
-                0.834,
-                0.94,
-                0.70,
-                0.85,
-                0.85,
-            ),
-            (
-                "morphology",
-                "Nucleus and cell shape, colour, chromatin",
-                "images",
-                0.82,
-                0.89,
-                0.73,
-                0.81,
-                0.91,
-            ),
-            ("morphology-clinical", "Cell shape and colour + clinical", "both", 0.88, 0.95, 0.79, 0.89, 0.94),
-        )
+RULE = "Malignant if the count is above 10.47 × 10⁹/L or the patient older than 62.5 years"
+OLD_RULE = "Malignant if the count is at least 4 above 67 years, or above 6.7 from 50 to 67 years"
+CLINICAL = "Logistic regression on age, log lymphocyte count and sex"
+IMAGES = "Cell shape, colour and chromatin"
+BOTH = "Cell shape and colour + clinical"
+
+
+def rung(
+    recipe: str,
+    title: str,
+    inputs: str,
+    overall: tuple[float, float],
+    zone: tuple[float, float],
+    training: float,
+) -> Rung:
+    return Rung(
+        recipe=recipe,
+        title=title,
+        inputs=inputs,
+        overall=scores(*overall, (113, 50), 0.065),
+        overlap=scores(*zone, (46, 50), 0.095),
+        training_balanced_accuracy=training,
+        chosen=title == BOTH,
     )
-    titles = [rung.title for rung in rungs]
+
+
+def example_ladder() -> Ladder:
     return Ladder(
-        rungs=rungs,
+        rungs=(
+            rung("rule-chakroun-2021", RULE, "rules", (0.80, 0.86), (0.62, 0.71), 0.80),
+            rung("rule-2008", OLD_RULE, "rules", (0.79, 0.85), (0.61, 0.70), 0.79),
+            rung("clinical", CLINICAL, "clinical", (0.834, 0.94), (0.70, 0.85), 0.85),
+            rung("morphology", IMAGES, "images", (0.82, 0.89), (0.73, 0.81), 0.91),
+            rung("morphology-clinical", BOTH, "both", (0.88, 0.95), (0.79, 0.89), 0.94),
+        ),
         overlap_limit=10.47,
         comparisons=(
-            Comparison(titles[0], titles[2], Interval(0.03, -0.03, 0.09), Interval(0.08, -0.02, 0.17)),
-            Comparison(titles[2], titles[3], Interval(-0.014, -0.08, 0.06), Interval(0.03, -0.08, 0.14)),
-            Comparison(titles[2], titles[4], Interval(0.046, 0.004, 0.09), Interval(0.09, 0.01, 0.17)),
+            Comparison(RULE, CLINICAL, Interval(0.03, -0.03, 0.09), Interval(0.08, -0.02, 0.17)),
+            Comparison(CLINICAL, IMAGES, Interval(-0.014, -0.08, 0.06), Interval(0.03, -0.08, 0.14)),
+            Comparison(CLINICAL, BOTH, Interval(0.046, 0.004, 0.09), Interval(0.09, 0.01, 0.17)),
+            Comparison(IMAGES, BOTH, Interval(0.06, -0.004, 0.12), Interval(0.06, -0.03, 0.15)),
         ),
     )
 
@@ -174,7 +160,7 @@ def example_methods() -> Methods:
     return Methods(
         paragraphs=(
             "Ten times, the labelled patients were dealt into five groups of the same mix. Each group was "
-            "predicted by a model that had learned from the other four; scaling, regularisation and threshold "
+            "predicted by a model that had learned from the other four; scaling, penalty and threshold "
             "were chosen inside those four.",
             "Intervals come from a bootstrap of patients. Probabilities of unlabelled patients come from the "
             "model fitted on all labelled ones, their intervals from refits on bootstrap samples.",

@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lymphoscope.report.content import Calibration, Inputs, Ladder, Rung, Scores, Swing
-from lymphoscope.report.wording import decimal
+from lymphoscope.report.wording import decimal, short_name
 from lymphoscope.stats.intervals import Interval
 
 INK, MUTED, LINE = "#1c2126", "#59636e", "#c9d1d9"
@@ -170,8 +170,8 @@ def ladder_figure(ladder: Ladder) -> str:
 
 
 def _tick(rung: Rung) -> str:
-    """The rung's title, broken once near its middle where it is long."""
-    title = rung.title if len(rung.title) <= 46 else f"{rung.title[:45]}…"
+    """The rung's name, broken once near its middle where it is long."""
+    title = short_name(rung)
     spaces = [i for i, letter in enumerate(title) if letter == " "]
     if len(title) > 26 and spaces:
         middle = min(spaces, key=lambda i: abs(i - len(title) / 2))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from lymphoscope.report.content import Ladder, PatientRow
+from lymphoscope.report.content import Comparison, Ladder, PatientRow, Rung
 from lymphoscope.stats.intervals import Interval
 
 NOT_MEASURED = "not measured"
+LONGEST_TITLE = 46
 
 
 def known(value: float | None) -> bool:
@@ -104,33 +105,50 @@ def headline(unlabelled: Sequence[PatientRow]) -> str:
     return text + (f"; for {unsure} the tool cannot say." if unsure else ".")
 
 
+def short_name(rung: Rung) -> str:
+    """The rung's title where it is short enough to stand in a sentence, else the recipe's name."""
+    return rung.title if len(rung.title) <= LONGEST_TITLE else rung.recipe
+
+
 def ladder_conclusion(ladder: Ladder) -> str:
-    """Plain words on whether the rungs can be told apart, by the intervals of their paired differences."""
+    """Plain words on whether the rungs can be told apart, by the intervals of their paired differences.
+
+    About the chosen recipe where it was compared with others, else about every comparison.
+    """
     if ladder.conclusion:
         return ladder.conclusion
-    pairs = ladder.comparisons
+    chosen = {rung.title for rung in ladder.rungs if rung.chosen}
+    about_chosen = [pair for pair in ladder.comparisons if pair.second in chosen]
+    pairs = about_chosen or list(ladder.comparisons)
     if not pairs:
         return "No two rungs were compared, so no order among them is claimed."
+    names = {rung.title: short_name(rung) for rung in ladder.rungs}
     clear = [pair for pair in pairs if 0 not in pair.overall]
-    if not clear:
-        return (
-            f"These patients cannot tell the rungs apart: in all {plural(len(pairs), 'comparison')} the "
-            "difference could as well be 0."
-        )
-    found = "; ".join(
-        f"“{pair.second}” does {'better' if pair.overall.low > 0 else 'worse'} than “{pair.first}” "
-        f"({signed(pair.overall.estimate)}, interval {signed_range(pair.overall)})"
+    unclear = [pair for pair in pairs if 0 in pair.overall]
+    sentences = [
+        f"“{names.get(pair.second, pair.second)}” does {'better' if pair.overall.low > 0 else 'worse'} than "
+        f"“{names.get(pair.first, pair.first)}” ({signed(pair.overall.estimate, 3)}, interval "
+        f"{signed_range(pair.overall)})."
         for pair in clear
-    )
-    rest = len(pairs) - len(clear)
-    return f"{found}. " + (
-        f"In the other {plural(rest, 'comparison')} the difference could as well be 0." if rest else ""
-    )
+    ]
+    if unclear:
+        sentences.append(_not_apart(unclear, names))
+    return " ".join(sentences)
+
+
+def _not_apart(pairs: Sequence[Comparison], names: Mapping[str, str]) -> str:
+    """One sentence for all the pairs whose difference could as well be 0, by their second rung."""
+    against: dict[str, list[str]] = {}
+    for pair in pairs:
+        second = names.get(pair.second, pair.second)
+        against.setdefault(second, []).append(f"“{names.get(pair.first, pair.first)}”")
+    told = [f"“{second}” from {' or '.join(first)}" for second, first in against.items()]
+    return f"These patients cannot tell {'; nor '.join(told)}: the difference could as well be 0."
 
 
 def signed_range(interval: Interval) -> str:
-    """Only the interval, with signs: "−0.01 to +0.09"."""
-    return f"{signed(interval.low)} to {signed(interval.high)}"
+    """The interval of a difference: "−0.012 to +0.094"."""
+    return f"{signed(interval.low, 3)} to {signed(interval.high, 3)}"
 
 
 def told_apart(difference: Interval) -> str:
