@@ -19,10 +19,21 @@ from lymphoscope.cohort.synthetic.plan import SyntheticPlan
 
 Traits = npt.NDArray[np.float32]
 
-KINDS: Final = ("ordinary", "cll", "mantle", "villous", "hairy", "granular", "deep-blue", "plasmacytoid")
+KINDS: Final = (
+    "ordinary",
+    "cll",
+    "mantle",
+    "villous",
+    "hairy",
+    "granular",
+    "deep-blue",
+    "plasmacytoid",
+    "smudge",
+)
 CLONES: Final = (1, 2, 3, 4)
 CLONE_WEIGHTS: Final = (0.6, 0.16, 0.14, 0.1)
 ACTIVATED: Final = (5, 6, 7)
+SMUDGE: Final = 8
 
 TRAITS: Final = (
     "nucleus_radius_px",
@@ -38,29 +49,34 @@ TRAITS: Final = (
     "vacuoles",
     "hair",
     "nucleus_offset",
+    "smudge",
 )
 """Latent traits. `nucleus_radius_px` is that of the disc of equal area in the 224 px frame and
 `nucleus_share` nucleus area / cell area; the others run from 0 (none) to 1 (extreme)."""
 
-_LOW = np.array([16, 0.25, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], dtype=np.float32)
-_HIGH = np.array([42, 0.95, 0.8, 0.3, 1, 1, 1, 1, 1, 1, 1, 1, 1], dtype=np.float32)
+_LOW = np.array([16, 0.25, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], dtype=np.float32)
+_HIGH = np.array([44, 0.95, 0.8, 0.3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], dtype=np.float32)
 
 # One row per kind, one column per trait: textbook morphology (after Bain, Blood Cells: A Practical Guide).
 _MEANS = np.array(
     [
-        [25.5, 0.80, 0.10, 0.030, 0.05, 0.50, 0.05, 0.45, 0.62, 0.02, 0.03, 0.05, 0.25],  # ordinary
-        [25.5, 0.88, 0.06, 0.020, 0.03, 0.90, 0.05, 0.35, 0.70, 0.00, 0.02, 0.02, 0.12],  # cll
-        [27.5, 0.78, 0.16, 0.060, 0.55, 0.40, 0.15, 0.35, 0.58, 0.00, 0.03, 0.05, 0.25],  # mantle
-        [27.0, 0.70, 0.12, 0.040, 0.10, 0.60, 0.10, 0.30, 0.58, 0.00, 0.05, 0.50, 0.35],  # villous
-        [28.0, 0.58, 0.18, 0.040, 0.18, 0.28, 0.12, 0.22, 0.48, 0.02, 0.08, 0.90, 0.30],  # hairy
-        [26.5, 0.58, 0.14, 0.040, 0.08, 0.55, 0.08, 0.20, 0.60, 0.60, 0.05, 0.05, 0.45],  # granular
-        [31.5, 0.55, 0.18, 0.060, 0.10, 0.25, 0.45, 0.85, 0.46, 0.05, 0.15, 0.10, 0.40],  # deep-blue
-        [24.5, 0.50, 0.08, 0.020, 0.02, 0.75, 0.05, 0.92, 0.66, 0.02, 0.20, 0.02, 0.85],  # plasmacytoid
+        [27.2, 0.80, 0.12, 0.040, 0.07, 0.50, 0.05, 0.45, 0.62, 0.02, 0.03, 0.05, 0.45, 0],  # ordinary
+        [27.0, 0.88, 0.07, 0.024, 0.03, 0.92, 0.05, 0.35, 0.70, 0.00, 0.02, 0.02, 0.25, 0],  # cll
+        [29.5, 0.79, 0.18, 0.070, 0.60, 0.40, 0.15, 0.35, 0.58, 0.00, 0.03, 0.05, 0.40, 0],  # mantle
+        [28.5, 0.70, 0.13, 0.045, 0.10, 0.60, 0.10, 0.30, 0.58, 0.00, 0.05, 0.50, 0.45, 0],  # villous
+        [29.5, 0.58, 0.18, 0.045, 0.18, 0.28, 0.12, 0.22, 0.48, 0.02, 0.08, 0.90, 0.40, 0],  # hairy
+        [28.0, 0.58, 0.15, 0.045, 0.08, 0.55, 0.08, 0.15, 0.60, 0.60, 0.05, 0.05, 0.50, 0],  # granular
+        [33.0, 0.56, 0.20, 0.065, 0.12, 0.22, 0.45, 0.85, 0.46, 0.05, 0.15, 0.10, 0.45, 0],  # deep-blue
+        [26.0, 0.50, 0.09, 0.025, 0.02, 0.78, 0.05, 0.92, 0.66, 0.02, 0.20, 0.02, 0.85, 0],  # plasmacytoid
+        [34.0, 0.95, 0.30, 0.090, 0.00, 0.30, 0.00, 0.00, 0.30, 0.00, 0.00, 0.00, 0.00, 1],  # smudge
     ]
 )
 # Spread between cells of one kind, and between the centres of patients.
-_WITHIN = np.array([1.9, 0.060, 0.05, 0.014, 0.07, 0.13, 0.07, 0.10, 0.06, 0.05, 0.05, 0.07, 0.14])
-_BETWEEN = np.array([0.8, 0.022, 0.02, 0.005, 0.02, 0.06, 0.02, 0.05, 0.02, 0.01, 0.01, 0.02, 0.04])
+_WITHIN = np.array([2.0, 0.060, 0.06, 0.015, 0.07, 0.13, 0.07, 0.10, 0.06, 0.05, 0.05, 0.07, 0.22, 0])
+_BETWEEN = np.array([0.8, 0.022, 0.02, 0.005, 0.02, 0.06, 0.02, 0.05, 0.02, 0.01, 0.01, 0.02, 0.05, 0])
+
+SMUDGE_SHARE = 0.025
+"""Share of crushed cells, which say nothing, in every patient."""
 
 SIGNAL_SHARE = (0.42, 0.62)
 """Mean share of cells that carry the signal, reactive and malignant."""
@@ -135,14 +151,17 @@ def draw_populations(plan: SyntheticPlan, label: Labels, rng: np.random.Generato
 def draw_cells(populations: Populations, n_cells: Ints, rng: np.random.Generator) -> Cells:
     """Draw `n_cells` cells for each patient, shape (n_patients,)."""
     patient = np.repeat(np.arange(len(n_cells)), n_cells)
-    signal = rng.random(len(patient)) < populations.signal_share[patient]
+    roll = rng.random(len(patient), dtype=np.float32)
+    crushed = roll > 1 - SMUDGE_SHARE
+    signal = (roll < populations.signal_share[patient]) & ~crushed
     cumulative = np.cumsum(populations.activated[:, :-1], axis=1)[patient]
     step = (rng.random((len(patient), 1)) > cumulative).sum(axis=1)
     carrier = np.where(populations.clone[patient] > 0, populations.clone[patient], ACTIVATED[0] + step)
-    kind = np.where(signal, carrier, 0)
+    kind = np.where(signal, carrier, np.where(crushed, SMUDGE, 0))
 
     offset = (_MEANS - _MEANS[0]).astype(np.float32)[kind]
-    offset *= populations.expressivity.astype(np.float32)[patient, None]
+    strength = np.where(crushed, 1.0, populations.expressivity[patient]).astype(np.float32)
+    offset *= strength[:, None]
     noise = rng.standard_normal((len(patient), len(TRAITS)), dtype=np.float32)
     noise *= _WITHIN.astype(np.float32)
     noise *= populations.heterogeneity.astype(np.float32)[patient, None]

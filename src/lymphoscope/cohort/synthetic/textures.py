@@ -47,6 +47,13 @@ def noise_field(scale: float, finest: float = 0.0) -> Map:
     return np.ascontiguousarray((field - field.mean()) / field.std(), dtype=np.float32)
 
 
+@cache
+def seam_field() -> Map:
+    """Tileable net of soft lines, 1 on a line and 0 between, (FIELD, FIELD): the level 0 of a noise field."""
+    noise = noise_field(7.0, 2.6)
+    return np.asarray(np.exp(-((noise / 0.33) ** 2)), dtype=np.float32)
+
+
 def crop(field: Map, size: int, rng: np.random.Generator) -> Map:
     """A random `size` × `size` piece of a field, randomly transposed and mirrored."""
     top, left = rng.integers(0, FIELD - size, 2)
@@ -74,10 +81,10 @@ def red_cell_sprites() -> tuple[Map, Map]:
         if i % 24 == 0:
             outline += 0.035 * np.cos(int(rng.integers(11, 16)) * theta + rng.uniform(0, 2 * np.pi))
         edge, inner = rho / outline, rho / (1 + 0.35 * (outline - 1))
-        softness = 0.035
+        softness = 0.028
         disc = 1 / (1 + np.exp((edge - 1) / softness))
         rim = 0.22 * np.exp(-(((edge - 0.90) / 0.09) ** 2)) - 0.06 * np.exp(-((edge / 0.6) ** 2))
-        radius, width = rng.uniform(0.34, 0.5), rng.uniform(0.035, 0.11)
+        radius, width = rng.uniform(0.36, 0.54), rng.uniform(0.03, 0.09)
         shift = np.hypot(x / RED_CELL_RADIUS - rng.normal(0, 0.05), y / RED_CELL_RADIUS - rng.normal(0, 0.05))
         dimple = 1 / (1 + np.exp((np.maximum(shift, 0.6 * inner) - radius) / width))
         discs[i], dimples[i] = disc * (1 + rim), dimple * disc

@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from lymphoscope.cohort.synthetic.population import TRAITS
-from lymphoscope.cohort.synthetic.textures import FRAME, Map, blurred, crop, noise_field
+from lymphoscope.cohort.synthetic.textures import FRAME, Map, blurred, crop, noise_field, seam_field
 
-PATCH = 168
+PATCH = 176
 """Side of the square that a white cell is painted in, px."""
+
+DYES: Final = ("nucleus", "cytoplasm", "basophilia", "granules")
+LARGEST_CELL_RADIUS = 60.0
 
 _POINTS = 160
 _THETA = np.linspace(0, 2 * np.pi, _POINTS, endpoint=False)
 _CIRCLE = np.column_stack([np.cos(_THETA), np.sin(_THETA)])
-LARGEST_CELL_RADIUS = 60.0
+_ORDERS = np.arange(3, 13)
+_HARMONICS = _ORDERS[:, None] * _THETA
+
+Points = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class WhiteCell:
-    """Concentrations over a (PATCH, PATCH) square centred on the cell.
+    """A cell in a (PATCH, PATCH) square centred on it.
 
     Attributes
     ----------
-    nucleus, cytoplasm, granules : 1 is a typical amount.
+    dyes : (len(DYES), PATCH, PATCH), concentrations; 1 is a typical amount.
     body : 0 to 1, how much of the pixel the cell covers.
     radius : of the disc with the cell's area, px.
     """
 
-    nucleus: Map
-    cytoplasm: Map
-    granules: Map
+    dyes: Map
     body: Map
     radius: float
 
@@ -41,96 +46,108 @@ class WhiteCell:
 def white_cell(traits: npt.NDArray[np.float32], rng: np.random.Generator) -> WhiteCell:
     """Paint a lymphocyte with these latent traits (order of `TRAITS`)."""
     trait = dict(zip(TRAITS, traits.tolist(), strict=True))
+    if trait["smudge"] > 0.5:
+        return _smudge(trait, rng)
     nucleus_radius = trait["nucleus_radius_px"]
     cell_radius = min(nucleus_radius / np.sqrt(trait["nucleus_share"]), LARGEST_CELL_RADIUS)
-    axis = rng.uniform(0, np.pi)
-    nucleus_outline = _outline(nucleus_radius, trait["elongation"], axis, trait["irregularity"], rng)
-    nucleus_outline *= _cleft(trait["cleft"], rng)[:, None]
-    body_outline = _outline(cell_radius, 0.7 * trait["elongation"], axis, 0.035, rng)
-    towards = rng.uniform(0, 2 * np.pi)
+    axis, towards = rng.uniform(0, np.pi), rng.uniform(0, 2 * np.pi)
+    outline = _outline(nucleus_radius, trait["elongation"], axis, trait["irregularity"], rng)
+    outline *= _cleft(trait["cleft"], rng)[:, None]
+    # The cell, not the nucleus, is what the analyser centres.
     away = trait["nucleus_offset"] * max(cell_radius - nucleus_radius, 0.0)
     shift = away * np.array([np.cos(towards), np.sin(towards)])
-    # The cell, not the nucleus, is what the analyser centres.
-    nucleus_mask = _fill([nucleus_outline + shift])
-    body_mask = _body(body_outline, cell_radius, trait["hair"], rng)
-    body_mask = np.maximum(body_mask, nucleus_mask)
-    nucleus = _nucleus(nucleus_mask, trait, shift, rng)
-    cytoplasm = _cytoplasm(body_mask, nucleus_mask, trait, shift, rng)
-    granules = _granules(body_mask, nucleus_mask, trait["granules"], rng)
-    return WhiteCell(nucleus, cytoplasm, granules, body_mask, float(cell_radius))
+    nucleus = _fill([outline + shift])
+    around = _outline(cell_radius, 0.7 * trait["elongation"], axis, 0.035, rng)
+    body = np.maximum(_body(around, cell_radius, trait["hair"], rng), nucleus)
+    dyes = np.zeros((len(DYES), PATCH, PATCH), dtype=np.float32)
+    dyes[0] = _nucleus(nucleus, trait, shift, rng)
+    field = _cytoplasm(body, nucleus, trait, shift, rng)
+    blue = float(np.clip((trait["basophilia"] - 0.35) / 0.5, 0.0, 1.2))
+    dyes[1] = field * np.float32(0.95 + 1.2 * (trait["basophilia"] - 0.45) * (1 - 0.6 * min(blue, 1.0)))
+    dyes[2] = field * np.float32(blue)
+    # Eosin shimmers through pale chromatin, so that a nucleus is not of one hue.
+    dyes[3] = nucleus * np.maximum(0.10 + 0.22 * crop(noise_field(2.4, 0.6), PATCH, rng), 0)
+    if trait["granules"] > 0.05:
+        dyes[3] += _granules(body, nucleus, trait["granules"], rng)
+    return WhiteCell(dyes, body, float(cell_radius))
 
 
 def _outline(
     radius: float, elongation: float, axis: float, irregularity: float, rng: np.random.Generator
-) -> npt.NDArray[np.float64]:
+) -> Points:
     """Points of a closed, uneven ellipse about the origin, shape (_POINTS, 2), its area that of `radius`."""
-    orders = np.arange(3, 9)
-    amplitudes = irregularity * rng.standard_normal(len(orders)) * (3 / orders) ** 0.8
-    phases = rng.uniform(0, 2 * np.pi, len(orders))
-    wobble = (amplitudes[:, None] * np.cos(orders[:, None] * _THETA + phases[:, None])).sum(axis=0)
+    amplitudes = irregularity * rng.standard_normal(len(_ORDERS)) * (3 / _ORDERS) ** 1.15
+    phases = rng.uniform(0, 2 * np.pi, len(_ORDERS))
+    wobble = amplitudes @ np.cos(_HARMONICS + phases[:, None])
     stretch = np.sqrt(1 + elongation)
     unit = _CIRCLE * (1 + wobble)[:, None] * [stretch, 1 / stretch]
     c, s = np.cos(axis), np.sin(axis)
-    return radius * unit @ np.array([[c, s], [-s, c]])
+    return np.asarray(radius * unit @ np.array([[c, s], [-s, c]]), dtype=np.float64)
 
 
-def _cleft(depth: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def _cleft(depth: float, rng: np.random.Generator) -> Points:
     """Factor on the nucleus's radius by angle: a notch of this depth, narrow or wide."""
     centre, width = rng.uniform(0, 2 * np.pi), rng.uniform(0.10, 0.38)
     angle = np.angle(np.exp(1j * (_THETA - centre)))
-    return 1 - 0.85 * depth * np.exp(-((angle / width) ** 2))
+    return np.asarray(1 - 0.85 * depth * np.exp(-((angle / width) ** 2)), dtype=np.float64)
 
 
-def _fill(outlines: list[npt.NDArray[np.float64]]) -> Map:
+def _fill(outlines: list[Points]) -> Map:
     """Coverage of filled polygons about the patch's middle, 0 to 1."""
     mask = np.zeros((PATCH, PATCH), dtype=np.uint8)
-    points = [np.round((outline + PATCH / 2) * 16).astype(np.int32) for outline in outlines]
-    for polygon in points:
-        cv2.fillPoly(mask, [polygon], 255, cv2.LINE_AA, 4)
+    for outline in outlines:
+        points = np.round((outline + PATCH / 2) * 16).astype(np.int32)
+        cv2.fillPoly(mask, [points], 255, cv2.LINE_AA, 4)
     return np.asarray(mask * np.float32(1 / 255), dtype=np.float32)
 
 
-def _body(outline: npt.NDArray[np.float64], radius: float, hair: float, rng: np.random.Generator) -> Map:
+def _body(outline: Points, radius: float, hair: float, rng: np.random.Generator) -> Map:
     """Coverage of the whole cell: a slightly ragged outline, blebs, and hairs or villi."""
     ragged = 1 + (0.012 + 0.03 * hair) * rng.standard_normal(_POINTS)
     shapes = [outline * ragged[:, None]]
-    for _ in range(int(rng.poisson(0.8))):
-        at = outline[int(rng.integers(_POINTS))]
-        shapes.append(at * 1.01 + rng.uniform(1.5, 4.0) * _CIRCLE)
-    count = int(rng.poisson(46 * max(hair - 0.08, 0.0)))
-    for k in rng.integers(0, _POINTS, count):
-        root, direction = outline[k], outline[k] / max(float(np.hypot(*outline[k])), 1e-6)
-        side = np.array([-direction[1], direction[0]])
-        length, width = rng.gamma(6, radius * 0.03), rng.uniform(0.8, 2.2)
-        bend = side * rng.normal(0, 2.0)
-        tip = root + direction * length + bend
-        middle = root + direction * length * 0.55 + 0.25 * bend
-        inner = root - 2 * direction
-        left, right = inner - side * width, middle + side * width
-        shapes.append(np.array([left, middle - 0.6 * side * width, tip, right]))
-    return blurred(_fill(shapes), 0.6 + 0.5 * hair)
+    # Blebs and frays cluster on one side, where the cell was drawn out by the smear.
+    drawn_out = int(rng.integers(_POINTS))
+    for _ in range(int(rng.poisson(1.6))):
+        at = outline[(drawn_out + round(rng.normal(0, 14))) % _POINTS]
+        shapes.append(at * rng.uniform(0.98, 1.06) + rng.uniform(1.2, 3.6) * _CIRCLE)
+    roots = rng.integers(0, _POINTS, int(rng.poisson(46 * max(hair - 0.08, 0.0))))
+    shapes += [_hair(outline[k], radius, rng) for k in roots]
+    return blurred(_fill(shapes), 0.45 + 0.4 * hair)
 
 
-def _nucleus(
-    mask: Map, trait: dict[str, float], shift: npt.NDArray[np.float64], rng: np.random.Generator
-) -> Map:
-    clumps, fine = crop(noise_field(5.0, 1.7), PATCH, rng), crop(noise_field(1.6, 0.5), PATCH, rng)
-    clumping = trait["clumping"]
-    # Clumped chromatin: dark blocks with pale seams; fine chromatin: an even, sandy texture.
-    blocks = np.tanh(1.6 * clumps)
-    texture = (0.04 + 0.20 * clumping) * blocks + (0.085 + 0.03 * clumping) * fine
+def _hair(root: Points, radius: float, rng: np.random.Generator) -> Points:
+    """A tapering, bent filament that grows outwards from `root`, as a polygon."""
+    direction = root / max(float(np.hypot(*root)), 1e-6)
+    side = np.array([-direction[1], direction[0]])
+    length, width = rng.gamma(6, radius * 0.03), rng.uniform(0.8, 2.2)
+    bend = side * rng.normal(0, 2.0)
+    tip, middle = root + direction * length + bend, root + direction * length * 0.55 + 0.25 * bend
+    inner = root - 2 * direction
+    left, right = inner - side * width, middle + 0.6 * side * width
+    return np.array([left, middle - 0.6 * side * width, tip, right, inner + side * width])
+
+
+def _depth(mask: Map) -> Map:
+    """Distance of each pixel from the edge of a mask, px."""
     inside = cv2.distanceTransform((mask > 0.5).astype(np.uint8), cv2.DIST_L2, 3)
-    rim = 0.10 * np.exp(-((inside - 1.5) ** 2) / 6)
-    dome = 0.16 * np.minimum(inside / (trait["nucleus_radius_px"] * 0.6), 1) - 0.08
-    density = (0.42 + 0.92 * trait["nucleus_density"]) * (1 + texture + rim + dome)
-    density = np.maximum(density, 0.12)
+    return np.asarray(inside, dtype=np.float32)
+
+
+def _nucleus(mask: Map, trait: dict[str, float], shift: Points, rng: np.random.Generator) -> Map:
+    clumping = trait["clumping"]
+    # Fine chromatin is sandy; clumped chromatin is dark blocks with pale seams, the soccer ball of CLL.
+    texture = (0.105 - 0.02 * clumping) * crop(noise_field(1.5, 0.45), PATCH, rng)
+    texture += (0.08 + 0.09 * clumping) * crop(noise_field(4.0, 1.4), PATCH, rng)
+    texture -= 0.62 * max(clumping - 0.3, 0.0) * (crop(seam_field(), PATCH, rng) - np.float32(0.3))
+    rim = 0.30 * np.exp(_depth(mask) * np.float32(-1 / 4.5))
+    density = (0.44 + 0.72 * trait["nucleus_density"]) * (0.93 + texture + rim)
+    density = np.maximum(density, 0.2)
     if trait["nucleolus"] > 0.12:
         density *= 1 - _nucleoli(trait, shift, rng)
-    soft = blurred(mask, 0.7)
-    return np.asarray(soft * density, dtype=np.float32)
+    return np.asarray(blurred(mask, 0.45) * density, dtype=np.float32)
 
 
-def _nucleoli(trait: dict[str, float], shift: npt.NDArray[np.float64], rng: np.random.Generator) -> Map:
+def _nucleoli(trait: dict[str, float], shift: Points, rng: np.random.Generator) -> Map:
     shapes = []
     for _ in range(int(rng.integers(1, 3))):
         distance, angle = rng.uniform(0, 0.5) * trait["nucleus_radius_px"], rng.uniform(0, 2 * np.pi)
@@ -141,36 +158,33 @@ def _nucleoli(trait: dict[str, float], shift: npt.NDArray[np.float64], rng: np.r
 
 
 def _cytoplasm(
-    body: Map, nucleus: Map, trait: dict[str, float], shift: npt.NDArray[np.float64], rng: np.random.Generator
+    body: Map, nucleus: Map, trait: dict[str, float], shift: Points, rng: np.random.Generator
 ) -> Map:
-    mottle, cloud = crop(noise_field(2.2, 0.7), PATCH, rng), crop(noise_field(9.0), PATCH, rng)
-    amount = 0.45 + 1.75 * trait["basophilia"]
-    inside = cv2.distanceTransform((body > 0.5).astype(np.uint8), cv2.DIST_L2, 3)
-    edge = np.exp(-inside / 5) * (0.12 + 0.35 * trait["basophilia"])
-    field = amount * (1 + 0.16 * mottle + 0.13 * cloud + edge)
-    if trait["basophilia"] > 0.5:
+    """Relative concentration of whatever stains the cytoplasm, about 1."""
+    basophilia = trait["basophilia"]
+    field = 1 + 0.15 * crop(noise_field(1.6, 0.5), PATCH, rng) + 0.12 * crop(noise_field(9.0), PATCH, rng)
+    field += (0.10 + 0.45 * basophilia) * np.exp(_depth(body) * np.float32(-1 / 4))
+    if basophilia > 0.5:
         # The pale Golgi zone of a busy cell, on the side away from the nucleus.
-        hof = -shift * 0.35
+        x0, y0 = PATCH / 2 - 0.35 * shift
         y, x = np.ogrid[:PATCH, :PATCH]
-        distance = ((x - PATCH / 2 - hof[0]) ** 2 + (y - PATCH / 2 - hof[1]) ** 2).astype(np.float32)
-        field *= 1 - 0.45 * (trait["basophilia"] - 0.3) * np.exp(-distance / (2 * 9.0**2))
+        squared = ((x - x0) ** 2 + (y - y0) ** 2).astype(np.float32)
+        field *= 1 - (basophilia - 0.35) * np.exp(squared * np.float32(-1 / (2 * 8.0**2)))
     n = int(rng.poisson(9 * max(trait["vacuoles"] - 0.03, 0)))
     if n:
         field *= 1 - 0.75 * _spots(body * (1 - nucleus), n, (1.6, 3.8), 0.8, rng)
-    return np.asarray(np.maximum(field, 0.05) * body * (1 - 0.75 * nucleus), dtype=np.float32)
+    return np.asarray(np.maximum(field, 0.05) * body * (1 - 0.8 * nucleus), dtype=np.float32)
 
 
 def _granules(body: Map, nucleus: Map, granules: float, rng: np.random.Generator) -> Map:
-    n = int(rng.poisson(26 * max(granules - 0.04, 0)))
-    if n == 0:
-        return np.zeros((PATCH, PATCH), dtype=np.float32)
-    return _spots(body * (1 - nucleus), n, (0.9, 1.7), 0.5, rng)
+    n = int(rng.poisson(26 * granules))
+    return 0.8 * _spots(body * (1 - nucleus), n, (0.8, 1.5), 0.6, rng)
 
 
 def _spots(where: Map, n: int, radius: tuple[float, float], blur: float, rng: np.random.Generator) -> Map:
-    """`n` round spots whose centres lie where `where` is above a half; fewer if there is no room."""
+    """`n` round spots whose centres lie where `where` is above a half; none if there is no room."""
     rows, columns = np.nonzero(where > 0.5)
-    if len(rows) == 0:
+    if len(rows) == 0 or n == 0:
         return np.zeros((PATCH, PATCH), dtype=np.float32)
     picked = rng.integers(0, len(rows), n)
     centres = np.column_stack([columns[picked], rows[picked]]) - PATCH / 2
@@ -178,12 +192,25 @@ def _spots(where: Map, n: int, radius: tuple[float, float], blur: float, rng: np
     return blurred(_fill(shapes), blur)
 
 
+def _smudge(trait: dict[str, float], rng: np.random.Generator) -> WhiteCell:
+    """A crushed cell: a pale, streaky, frayed nucleus and no cytoplasm."""
+    radius, axis = trait["nucleus_radius_px"], rng.uniform(0, np.pi)
+    shape = _fill([_outline(radius, trait["elongation"], axis, 0.09, rng)])
+    frayed = blurred(shape, 5.0) + 0.10 * crop(noise_field(9.0, 2.0), PATCH, rng)
+    mask = blurred(np.clip(4 * (frayed - 0.36), 0, 1).astype(np.float32), 0.9)
+    streaks = crop(noise_field(8.0, 1.8), PATCH, rng)
+    dyes = np.zeros((len(DYES), PATCH, PATCH), dtype=np.float32)
+    dyes[0] = mask * np.maximum(0.30 + 0.07 * streaks, 0.08)
+    dyes[3] = mask * np.maximum(0.18 + 0.08 * streaks, 0.0)
+    return WhiteCell(dyes, mask, float(radius))
+
+
 def place(canvas: Map, patch: Map, x: float, y: float) -> None:
-    """Add `patch` to `canvas` (FRAME, FRAME) with its middle at (x, y); what lies outside is cut off."""
+    """Add `patch` (…, PATCH, PATCH) to `canvas` (…, FRAME, FRAME), its middle at (x, y), cut at the frame."""
     left, top = round(x) - PATCH // 2, round(y) - PATCH // 2
     rows = slice(max(top, 0), min(top + PATCH, FRAME))
     columns = slice(max(left, 0), min(left + PATCH, FRAME))
     if rows.start < rows.stop and columns.start < columns.stop:
-        canvas[rows, columns] += patch[
-            rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+        canvas[..., rows, columns] += patch[
+            ..., rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
         ]
