@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from safetensors.numpy import load, save
 
 from lymphoscope.errors import BundleError, InputError
 from lymphoscope.files import sha256_bytes, sha256_json, to_json
-from lymphoscope.models.bundle import ARRAYS, DOCUMENT, load_bundle, save_bundle
+from lymphoscope.models.bundle import ARRAYS, DOCUMENT, REFITS, Bundle, load_bundle, save_bundle
 from lymphoscope.models.conformance import example_bags
 from lymphoscope.models.registry import create_model
 
@@ -19,7 +20,9 @@ from lymphoscope.models.registry import create_model
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     bags, y = example_bags(40)
-    save_bundle(create_model("clinical", C=0.5).fit(bags, y), tmp_path / "model", {"count_unit": "10^9/L"})
+    model = create_model("clinical", C=0.5).fit(bags, y)
+    refits = tuple(create_model("clinical", C=2.0).fit(bags[20:], y[20:]) for _ in range(2))
+    save_bundle(Bundle("clinical", model, refits, {"count_unit": "10^9/L"}), tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -35,36 +38,38 @@ def _edit(bundle: Path, change: Callable[[dict[str, Any]], None], *, sign: bool)
 
 def test_a_bundle_brings_back_parameters_metadata_and_predictions(bundle: Path) -> None:
     bags, y = example_bags(40)
-    model, metadata = load_bundle(bundle)
-    assert model.get_params() == {"C": 0.5}
-    assert metadata == {"count_unit": "10^9/L"}
+    loaded = load_bundle(bundle)
+    assert loaded.model.get_params() == {"C": 0.5}
+    assert loaded.metadata == {"count_unit": "10^9/L"}
     expected = create_model("clinical", C=0.5).fit(bags, y).predict_proba(bags)
-    assert np.array_equal(model.predict_proba(bags), expected)
+    assert np.array_equal(loaded.model.predict_proba(bags), expected)
+    refitted = create_model("clinical", C=2.0).fit(bags[20:], y[20:]).predict_proba(bags)
+    assert [np.array_equal(each.predict_proba(bags), refitted) for each in loaded.refits] == [True, True]
 
 
 def test_a_bundle_says_who_made_it(bundle: Path) -> None:
     document = json.loads((bundle / DOCUMENT).read_text())
     assert document["recipe"] == "clinical"
     assert set(document["packages"]) >= {"lymphoscope", "numpy", "scikit-learn", "python"}
-    assert sorted(path.name for path in bundle.iterdir()) == [DOCUMENT, ARRAYS]
+    assert sorted(path.name for path in bundle.iterdir()) == [DOCUMENT, ARRAYS, REFITS]
 
 
 def test_an_existing_folder_is_never_overwritten(bundle: Path) -> None:
-    model, _ = load_bundle(bundle)
+    loaded = load_bundle(bundle)
     before = (bundle / DOCUMENT).read_bytes()
     with pytest.raises(InputError, match="exists already"):
-        save_bundle(model, bundle)
+        save_bundle(loaded, bundle)
     assert (bundle / DOCUMENT).read_bytes() == before
 
 
 def test_a_value_that_is_no_json_leaves_nothing_behind(bundle: Path, tmp_path: Path) -> None:
-    model, _ = load_bundle(bundle)
+    loaded = replace(load_bundle(bundle), metadata={"loss": float("nan")})
     with pytest.raises(ValueError, match="JSON"):
-        save_bundle(model, tmp_path / "other", {"loss": float("nan")})
+        save_bundle(loaded, tmp_path / "other")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("name", [DOCUMENT, ARRAYS])
+@pytest.mark.parametrize("name", [DOCUMENT, ARRAYS, REFITS])
 def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
     (bundle / name).unlink()
     with pytest.raises(BundleError, match=f"{name}: is not there.*{DOCUMENT}"):
@@ -76,11 +81,12 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_bundle(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("name", [ARRAYS, REFITS])
 @pytest.mark.parametrize("position", [0, 8, 40, -1])
-def test_a_changed_byte_in_the_arrays_is_noticed(bundle: Path, position: int) -> None:
-    data = bytearray((bundle / ARRAYS).read_bytes())
+def test_a_changed_byte_in_the_arrays_is_noticed(bundle: Path, name: str, position: int) -> None:
+    data = bytearray((bundle / name).read_bytes())
     data[position] ^= 1
-    (bundle / ARRAYS).write_bytes(data)
+    (bundle / name).write_bytes(data)
     with pytest.raises(BundleError, match=r"hash differs.*Copy the bundle again"):
         load_bundle(bundle)
 
@@ -141,7 +147,7 @@ def test_arrays_of_another_recipe_are_refused(bundle: Path) -> None:
     arrays.pop("learned.logistic.coef")
     data = save(arrays)
     (bundle / ARRAYS).write_bytes(data)
-    _edit(bundle, lambda d: d.update(arrays_sha256=sha256_bytes(data)), sign=True)
+    _edit(bundle, lambda d: d["sha256"].update({ARRAYS: sha256_bytes(data)}), sign=True)
     with pytest.raises(BundleError, match=r"holds no state of recipe clinical.*Fit the model again"):
         load_bundle(bundle)
 
@@ -149,6 +155,15 @@ def test_arrays_of_another_recipe_are_refused(bundle: Path) -> None:
 def test_a_file_that_is_no_safetensors_is_refused(bundle: Path) -> None:
     data = b"\x80\x04cos\nsystem\n."
     (bundle / ARRAYS).write_bytes(data)
-    _edit(bundle, lambda d: d.update(arrays_sha256=sha256_bytes(data)), sign=True)
+    _edit(bundle, lambda d: d["sha256"].update({ARRAYS: sha256_bytes(data)}), sign=True)
     with pytest.raises(BundleError, match="holds no state"):
+        load_bundle(bundle)
+
+
+def test_a_refit_that_is_none_of_those_described_is_refused(bundle: Path) -> None:
+    arrays = load((bundle / REFITS).read_bytes())
+    data = save(arrays | {"0007.learned.logistic.coef": next(iter(arrays.values()))})
+    (bundle / REFITS).write_bytes(data)
+    _edit(bundle, lambda d: d["sha256"].update({REFITS: sha256_bytes(data)}), sign=True)
+    with pytest.raises(BundleError, match="belongs to no refit"):
         load_bundle(bundle)

@@ -1,1 +1,60 @@
-"""Command line."""
+"""The command line: parse, call, print. Heavy imports happen inside the commands, so that --help is quick."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from lymphoscope._version import __version__
+from lymphoscope.cli import cohort_commands, model_commands
+
+app = typer.Typer(
+    name="lymphoscope",
+    help="Reactive or malignant lymphocytosis, from photographs of blood cells and a small clinical table. "
+    "Research use only: nothing printed here is a diagnosis.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+model_commands.register(app)
+cohort_commands.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lymphoscope {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    del version
+
+
+def main() -> None:
+    """Run the command line; an error of the user's input is one clear message and exit status 1."""
+    from lymphoscope.cli.console import errors
+    from lymphoscope.errors import LymphoscopeError
+
+    try:
+        app()
+    except LymphoscopeError as error:
+        errors.print(f"[bold red]Error:[/] {_escaped(str(error))}", soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("Stopped. The same command goes on where it was.")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

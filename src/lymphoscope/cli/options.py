@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -63,16 +63,14 @@ def reading_options(
     ] = None,
     reference_date: Annotated[
         datetime, _option(formats=["%Y-%m-%d"], help="The day at which ages are taken.")
-    ] = datetime(2020, 1, 1),  # noqa: B008
+    ] = datetime(2020, 1, 1),
     date_order: Annotated[
-        str, _option(help="How dates of birth are read: auto, month-first or day-first.")
+        Literal["auto", "month-first", "day-first"], _option(help="How dates of birth are read.")
     ] = "auto",
     count_unit: Annotated[
         str, _option(help="Unit of the lymphocyte counts in the table, e.g. 10^9/L or cells/µL.")
     ] = "10^9/L",
-    inclusion_limit: Annotated[
-        float, _option(min=0.0, help="Counts below this (10⁹/L) are reported.")
-    ] = 4.0,
+    inclusion_limit: Annotated[float, _option(min=0.0, help="Counts below this (10⁹/L) are reported.")] = 4.0,
     min_cells: Annotated[int, _option(min=1, help="Fewer cells than this are too few to decide.")] = 10,
 ) -> ReadOptions:
     """Turn the options of the command line into `ReadOptions`."""
@@ -122,7 +120,7 @@ def with_reading(command: Callable[..., Any]) -> Callable[..., Any]:
         return_annotation=None,
     )
     wrapper.__annotations__ = hints
-    del wrapper.__wrapped__  # type: ignore[attr-defined]
+    del wrapper.__wrapped__
     return wrapper
 
 

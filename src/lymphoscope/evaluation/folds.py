@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -236,14 +236,18 @@ def _fold(task: _Task, bags: Bags, y: IntArray) -> store.Arrays:
         if task.wished_sensitivity is not None:
             inner = inner_scores(fitted, model, train, y_train, seeds[INNER])
             referral = referral_threshold(y_train, inner, task.wished_sensitivity)
-        refits = refit_probabilities(model, train, y_train, test, range(task.refits), seeds[REFITS])
+        settled = fitted.settled()
+        refits = [
+            malignancy(each, test)
+            for each in refit_models(settled, train, y_train, range(task.refits), seeds[REFITS])
+        ]
         arrays: store.Arrays = {
             "probability": probability,
             "decision": (probability >= fitted.threshold_).astype(np.int8),
             "threshold": np.asarray(float(fitted.threshold_)),
             "training_decision": (malignancy(fitted, train) >= fitted.threshold_).astype(np.int8),
             "referral": np.asarray(referral),
-            "refits": refits,
+            "refits": np.array(refits).reshape(task.refits, len(test)),
             "settings": np.frombuffer(json.dumps(chosen_settings(fitted)).encode(), dtype=np.uint8),
             "seconds": np.asarray(time.perf_counter() - began),
         }
@@ -267,18 +271,16 @@ def inner_scores(
     return inner_probabilities(model, bags, y, seed)
 
 
-def refit_probabilities(
-    model: BagClassifier, bags: Bags, y: IntArray, new: Bags, which: Sequence[int], seed: int
-) -> FloatArray:
-    """Probabilities for `new` from models refitted on bootstrap samples, shape (len(which), n_new).
+def refit_models(
+    model: BagClassifier, bags: Bags, y: IntArray, which: Sequence[int], seed: int
+) -> Iterator[BagClassifier]:
+    """`model` fitted on bootstrap samples of patients, drawn within each class.
 
     Sample `k` depends on `seed` and `k` alone, so that the work can be divided.
     """
-    out = np.empty((len(which), len(new)))
-    for row, k in enumerate(which):
+    for k in which:
         drawn = bootstrap_patients(y, np.random.default_rng(np.random.SeedSequence([seed, k])))
-        out[row] = malignancy(fit(model, resample(bags, drawn), y[drawn], derived_seed(seed, k)), new)
-    return out
+        yield fit(model, resample(bags, drawn), y[drawn], derived_seed(seed, k))
 
 
 def chosen_settings(fitted: BagClassifier) -> dict[str, Any]:

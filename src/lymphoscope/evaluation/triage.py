@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -11,13 +11,12 @@ import numpy.typing as npt
 
 from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
 from lymphoscope.evaluation.evaluator import in_zone
-from lymphoscope.evaluation.folds import OutOfFold, inner_scores, refit_probabilities
+from lymphoscope.evaluation.folds import OutOfFold, inner_scores, refit_models
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.evaluation.resampling import (
     as_model,
     check_bags,
     derived_seed,
-    fit,
     malignancy,
     one_thread,
     run_tasks,
@@ -227,60 +226,36 @@ def choose_referral_threshold(
     return referral_threshold(labels, scores, wished_sensitivity)
 
 
-@dataclass(frozen=True, eq=False)
-class RefitIntervals:
-    """How the probabilities of new patients move when the training patients are drawn again.
-
-    Attributes
-    ----------
-    probability : float64 (n_new,), of the model fitted on all training patients.
-    low, high : float64 (n_new,), 2.5th and 97.5th percentile of the refits, widened to hold `probability`.
-    """
-
-    probability: FloatArray
-    low: FloatArray
-    high: FloatArray
-
-
-def refit_interval(
-    recipe: str | BagClassifier,
-    bags: Bags,
-    y: npt.ArrayLike,
-    new_bags: Bags,
-    n_refits: int = 100,
-    seed: int = 0,
-    *,
-    jobs: int = 1,
-    probability: FloatArray | None = None,
-) -> RefitIntervals:
-    """Intervals of new patients' probabilities from models refitted on bootstrap samples of patients.
+def bootstrap_refits(
+    model: BagClassifier, bags: Bags, y: npt.ArrayLike, n_refits: int = 100, seed: int = 0, *, jobs: int = 1
+) -> tuple[BagClassifier, ...]:
+    """`model` fitted on `n_refits` bootstrap samples of the labelled patients, for `refit_bounds`.
 
     Samples are drawn within each class, so that none is without malignant or without reactive patients.
-
-    Parameters
-    ----------
-    bags, y : the labelled patients, and 0 or 1 for each.
-    new_bags : patients to be predicted.
-    probability : of `new_bags` by the model that the user gets; fitted here if not given.
+    Sample `k` depends on `seed` and `k` alone, so that the work can be divided.
     """
-    labels, model = check_bags(bags, y), as_model(recipe)
+    labels = check_bags(bags, y)
     if n_refits < 2:
         raise ValueError(f"n_refits: {n_refits}; allowed: 2 or more")
-    if probability is None:
-        with one_thread(model):
-            probability = malignancy(fit(model, bags, labels, derived_seed(seed)), new_bags)
-    chunks = np.array_split(np.arange(n_refits), min(n_refits, max(1, 4 * (jobs - 1)) or 1))
-    tasks = [(model, bags, labels, new_bags, chunk, derived_seed(seed, 1)) for chunk in chunks]
-    refits = np.concatenate(list(run_tasks(_refit_chunk, tasks, jobs)))
-    low, high = np.quantile(refits, [0.025, 0.975], axis=0)
-    return RefitIntervals(probability, np.minimum(low, probability), np.maximum(high, probability))
+    chunks = np.array_split(np.arange(n_refits), min(n_refits, 4 * jobs))
+    tasks = [(model, bags, labels, [int(k) for k in chunk], seed) for chunk in chunks]
+    return tuple(each for fitted in run_tasks(_refit_chunk, tasks, jobs) for each in fitted)
+
+
+def refit_bounds(
+    refits: Sequence[BagClassifier], bags: Bags, probability: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """2.5th and 97.5th percentile of the refits' probabilities, widened to hold `probability`."""
+    spread = np.array([malignancy(each, bags) for each in refits])
+    low, high = np.quantile(spread, [0.025, 0.975], axis=0)
+    return np.minimum(low, probability), np.maximum(high, probability)
 
 
 def _refit_chunk(
-    model: BagClassifier, bags: Bags, y: IntArray, new: Bags, which: IntArray, seed: int
-) -> FloatArray:
+    model: BagClassifier, bags: Bags, y: IntArray, which: Sequence[int], seed: int
+) -> list[BagClassifier]:
     with one_thread(model):
-        return refit_probabilities(model, bags, y, new, [int(k) for k in which], seed)
+        return list(refit_models(model, bags, y, which, seed))
 
 
 def _advice(

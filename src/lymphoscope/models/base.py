@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 
 from lymphoscope.cohort.bags import Bags, FloatArray
@@ -63,6 +63,13 @@ class BagClassifier(BaseEstimator, ABC):
         """1 malignant, 0 reactive per patient, shape (n_patients,)."""
         self.check_fitted()
         return (self.predict_proba(bags)[:, 1] >= self.threshold_).astype(np.int8)
+
+    def settled(self) -> BagClassifier:
+        """An unfitted model with what this fitted one chose in inner folds fixed: what bootstrap refits use.
+
+        A model that chooses nothing is its own clone.
+        """
+        return cast("BagClassifier", clone(self))
 
     def cell_evidence(self, bags: Bags) -> FloatArray | None:
         """How much each cell speaks for malignancy (positive) or against (negative), shape (n_cells,).

@@ -19,7 +19,8 @@ from sklearn.exceptions import NotFittedError
 from lymphoscope.cohort.bags import Bags, FloatArray
 from lymphoscope.errors import InputError
 from lymphoscope.models.base import BagClassifier
-from lymphoscope.models.bundle import load_bundle, save_bundle
+from lymphoscope.models.bundle import Bundle, load_bundle, save_bundle
+from lymphoscope.models.registry import recipe_of
 
 Factory = Callable[[], BagClassifier]
 Checked = tuple[BagClassifier, Bags, Bags]
@@ -195,15 +196,16 @@ def check_bundle(model: BagClassifier, bags: Bags) -> None:
     """Saved and loaded, a model predicts the same bytes; saved twice, it is the same bytes."""
     with tempfile.TemporaryDirectory() as folder:
         first, second = Path(folder, "first"), Path(folder, "second")
-        save_bundle(model, first, {"note": "ü"})
-        loaded, metadata = load_bundle(first)
-        save_bundle(loaded, second, metadata)
+        save_bundle(Bundle(recipe_of(model).name, model, (model,), {"note": "ü"}), first)
+        bundle = load_bundle(first)
+        save_bundle(bundle, second)
         for path in first.iterdir():
             assert path.read_bytes() == (second / path.name).read_bytes(), f"{path.name} must not change"
-    assert metadata == {"note": "ü"}, "metadata must come back"
-    assert np.array_equal(loaded.predict_proba(bags), model.predict_proba(bags)), (
-        "a loaded model must predict the same bytes"
-    )
+    assert bundle.metadata == {"note": "ü"}, "metadata must come back"
+    for loaded in (bundle.model, *bundle.refits):
+        assert np.array_equal(loaded.predict_proba(bags), model.predict_proba(bags)), (
+            "a loaded model must predict the same bytes"
+        )
     assert loaded.threshold_ == model.threshold_, "threshold_ must be kept"
 
 

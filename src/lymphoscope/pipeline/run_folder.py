@@ -22,6 +22,7 @@ CONTENTS = frozenset(
         "cohort.json",
         "findings.json",
         "splits.parquet",
+        "predictions.csv",
         "predictions.parquet",
         "submission.csv",
         "report.html",

@@ -1,0 +1,228 @@
+"""Commands that learn and predict: run, evaluate, predict, score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from lymphoscope.cli.options import (
+    CacheOption,
+    CohortArgument,
+    IgnoreOption,
+    JobsOption,
+    SeedOption,
+    cache_folder,
+    with_reading,
+)
+
+if TYPE_CHECKING:
+    from lymphoscope.cohort.read import ReadOptions
+    from lymphoscope.evaluation.protocol import Protocol
+
+PANEL = "Evaluation"
+
+RecipeOption = Annotated[str, typer.Option(help="The recipe to fit; `lymphoscope models` lists them.")]
+Kind = Literal["repeated-cv", "holdout", "column"]
+KindOption = Annotated[
+    Kind, typer.Option("--protocol", help="How patients are held out.", rich_help_panel=PANEL)
+]
+FoldsOption = Annotated[int, typer.Option(min=2, help="Folds.", rich_help_panel=PANEL)]
+RepeatsOption = Annotated[int, typer.Option(min=1, help="Repeats of the folds.", rich_help_panel=PANEL)]
+TestSizeOption = Annotated[int, typer.Option(min=2, help="Patients of a hold-out.", rich_help_panel=PANEL)]
+OverlapOption = Annotated[
+    float, typer.Option(help="Highest count (10⁹/L) of the overlap zone.", rich_help_panel=PANEL)
+]
+SensitivityOption = Annotated[
+    float,
+    typer.Option(help="Sensitivity that the referral threshold is chosen for.", rich_help_panel=PANEL),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to `app`."""
+    panel = "Learn and predict"
+    app.command(rich_help_panel=panel)(with_reading(run))
+    app.command(rich_help_panel=panel)(with_reading(evaluate))
+    app.command(rich_help_panel=panel)(with_reading(predict))
+    app.command(rich_help_panel=panel)(score)
+
+
+def run(
+    cohort: CohortArgument,
+    reading: ReadOptions,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="RUN", help="Folder for the results; resumed if begun.")
+    ],
+    recipe: RecipeOption = "auto",
+    kind: KindOption = "repeated-cv",
+    folds: FoldsOption = 5,
+    repeats: RepeatsOption = 10,
+    test_size: TestSizeOption = 33,
+    overlap_limit: OverlapOption = 10.47,
+    sensitivity: SensitivityOption = 0.95,
+    refits: Annotated[
+        int, typer.Option(min=2, help="Refits behind each patient's interval.", rich_help_panel=PANEL)
+    ] = 100,
+    submission_columns: Annotated[
+        str, typer.Option(help="Header of submission.csv, e.g. ID,LABEL.")
+    ] = "Id,Predicted",
+    submission_values: Annotated[
+        Literal["decision", "probability"], typer.Option(help="decision: 0 or 1.")
+    ] = "decision",
+    labels_note: Annotated[
+        str, typer.Option(help="A sentence printed beside every number, if the labels are no diagnoses.")
+    ] = "",
+    ignore: IgnoreOption = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace another run in the same folder.")
+    ] = False,
+    cache: CacheOption = None,
+    seed: SeedOption = 0,
+    jobs: JobsOption = 2,
+) -> None:
+    """The whole way: check, measure, evaluate the ladder, fit, predict, report."""
+    from lymphoscope.cli.console import TerminalProgress, console
+    from lymphoscope.pipeline.plan import RunPlan, Submission
+    from lymphoscope.pipeline.preparation import prepare
+    from lymphoscope.pipeline.run import run as run_cohort
+    from lymphoscope.pipeline.summary import run_summary
+
+    plan = RunPlan(
+        reading=reading,
+        protocol=_protocol(kind, folds, repeats, test_size, seed, overlap_limit, sensitivity),
+        recipe=recipe,
+        refits=refits,
+        ignore=tuple(ignore or ()),
+        submission=Submission.parse(submission_columns, submission_values),
+        labels_note=labels_note,
+    )
+    with TerminalProgress().shown() as progress:
+        prepared = prepare(
+            cohort,
+            reading,
+            cache=cache_folder(cache),
+            ignore=plan.ignore,
+            jobs=jobs,
+            progress=progress,
+        )
+        folder = run_cohort(prepared, out, plan, jobs=jobs, overwrite=overwrite, progress=progress)
+    for line in run_summary(folder):
+        console.print(line)
+
+
+def evaluate(
+    cohort: CohortArgument,
+    reading: ReadOptions,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(help="Recipe to evaluate (repeatable); default: the reference ladder."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="JSON", help="Also write the numbers to this file.")
+    ] = None,
+    kind: KindOption = "repeated-cv",
+    folds: FoldsOption = 5,
+    repeats: RepeatsOption = 10,
+    test_size: TestSizeOption = 33,
+    overlap_limit: OverlapOption = 10.47,
+    ignore: IgnoreOption = None,
+    cache: CacheOption = None,
+    seed: SeedOption = 0,
+    jobs: JobsOption = 2,
+) -> None:
+    """Measure recipes on patients they have not seen, with intervals, and compare them."""
+    from lymphoscope.cli.console import TerminalProgress, console
+    from lymphoscope.pipeline.evaluate import evaluate_cohort
+    from lymphoscope.pipeline.preparation import prepare
+    from lymphoscope.pipeline.summary import ladder_lines
+
+    protocol = _protocol(kind, folds, repeats, test_size, seed, overlap_limit)
+    with TerminalProgress().shown() as progress:
+        prepared = prepare(
+            cohort, reading, cache=cache_folder(cache), ignore=ignore or [], jobs=jobs, progress=progress
+        )
+        found = evaluate_cohort(prepared, protocol, recipe or [], jobs=jobs, out=out, progress=progress)
+    for line in ladder_lines(found.as_dict()):
+        console.print(line)
+    if out is not None:
+        console.print(f"Numbers: [bold]{out}[/]")
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder called `model`.")],
+    cohort: CohortArgument,
+    reading: ReadOptions,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="New folder for the predictions.")
+    ],
+    ignore: IgnoreOption = None,
+    cache: CacheOption = None,
+    jobs: JobsOption = 2,
+) -> None:
+    """Apply a fitted model to the patients of a folder; labels are neither needed nor looked at."""
+    from lymphoscope.cli.console import TerminalProgress, console
+    from lymphoscope.pipeline.predict import predict_cohort
+    from lymphoscope.pipeline.preparation import prepare
+    from lymphoscope.pipeline.summary import prediction_summary
+
+    with TerminalProgress().shown() as progress:
+        prepared = prepare(
+            cohort, reading, cache=cache_folder(cache), ignore=ignore or [], jobs=jobs, progress=progress
+        )
+        answers = predict_cohort(model, prepared, out)
+    for line in prediction_summary(answers, out):
+        console.print(line)
+
+
+def score(
+    predictions: Annotated[Path, typer.Argument(help="Table of ids and predictions: 0/1 or probabilities.")],
+    truth: Annotated[Path, typer.Argument(help="Table of ids and true labels.")],
+    id_column: Annotated[str | None, typer.Option(help="Name of the patients' column.")] = None,
+    prediction_column: Annotated[str | None, typer.Option(help="Name of the predictions' column.")] = None,
+    truth_column: Annotated[str | None, typer.Option(help="Name of the labels' column.")] = None,
+    threshold: Annotated[float, typer.Option(help="For probabilities: malignant from here on.")] = 0.5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Score predictions once the true labels are known."""
+    from lymphoscope.cli.console import console
+    from lymphoscope.evaluation.scoring import score_files
+    from lymphoscope.files import to_json
+    from lymphoscope.pipeline.summary import score_lines
+
+    found = score_files(
+        predictions,
+        truth,
+        id_column=id_column,
+        prediction_column=prediction_column,
+        truth_column=truth_column,
+        threshold=threshold,
+    )
+    if as_json:
+        typer.echo(to_json(found.as_dict()), nl=False)
+        return
+    for line in score_lines(found):
+        console.print(line)
+
+
+def _protocol(
+    kind: Kind,
+    folds: int,
+    repeats: int,
+    test_size: int,
+    seed: int,
+    overlap_limit: float,
+    sensitivity: float = 0.95,
+) -> Protocol:
+    from lymphoscope.evaluation.protocol import Protocol
+
+    return Protocol(
+        kind=kind,
+        folds=folds,
+        repeats=repeats,
+        test_size=test_size,
+        seed=seed,
+        overlap_limit=overlap_limit,
+        wished_sensitivity=sensitivity,
+    )

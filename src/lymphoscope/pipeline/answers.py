@@ -1,0 +1,149 @@
+"""The answer per patient: probability, interval, decision, and the cells that weighed most."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
+from lymphoscope.cohort.cell_store import CellStore
+from lymphoscope.cohort.cohort import UNLABELLED, Cohort
+from lymphoscope.cohort.findings import Finding, Severity
+from lymphoscope.evaluation.triage import Advice
+from lymphoscope.models.base import BagClassifier
+from lymphoscope.report.content import CellCrop, PatientRow
+from lymphoscope.report.patient_table import crop_jpeg, strongest_cells
+from lymphoscope.stats.intervals import Interval
+
+CROP = 112
+"""Side of the square around the cell that a strip shows, in pixels of the 224 px photograph."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What is said about some patients of a cohort.
+
+    Attributes
+    ----------
+    patients : indices into the cohort's patients.
+    probability, low, high : of malignancy with its interval, shape (n_patients,).
+    threshold : referral threshold of each patient, shape (n_patients,).
+    decision : 1 malignant, 0 reactive at the model's own threshold, shape (n_patients,).
+    advice : about flow cytometry.
+    evidence : per patient, one number per cell in the store's order; None where the model cannot say.
+    """
+
+    patients: IntArray
+    probability: FloatArray
+    low: FloatArray
+    high: FloatArray
+    threshold: FloatArray
+    decision: npt.NDArray[np.int8]
+    advice: tuple[Advice, ...]
+    evidence: tuple[FloatArray | None, ...]
+
+
+def evidence_by_patient(model: BagClassifier, bags: Bags) -> tuple[FloatArray | None, ...]:
+    """The model's evidence of each patient's cells, or None for each where it cannot say."""
+    evidence = model.cell_evidence(bags)
+    if evidence is None:
+        return (None,) * len(bags)
+    return tuple(np.split(evidence, bags.offsets[1:-1]))
+
+
+def cells_needed(model: BagClassifier, bags: Bags) -> IntArray | None:
+    """Cells per patient, or None for a model that looks at no cells and so cannot have too few."""
+    return None if model.cell_input == "none" else bags.counts
+
+
+def patient_rows(
+    cohort: Cohort, store: CellStore, bags: Bags, answers: Answers, strip: int, *, hide_labels: bool = False
+) -> tuple[PatientRow, ...]:
+    """The report's line for each patient of `answers`.
+
+    Parameters
+    ----------
+    bags : of the whole cohort, so that its cells are the store's.
+    strip : cells shown per side.
+    hide_labels : treat every patient as unlabelled.
+    """
+    rows = (_row(cohort, store, bags, answers, k, strip) for k in range(len(answers.patients)))
+    return tuple(replace(row, label=UNLABELLED) if hide_labels else row for row in rows)
+
+
+def _row(cohort: Cohort, store: CellStore, bags: Bags, answers: Answers, k: int, strip: int) -> PatientRow:
+    i = int(answers.patients[k])
+    age, sex, count = (float(value) for value in cohort.patients.clinical[i])
+    weights = answers.evidence[k]
+    first = int(bags.offsets[i])
+    above, below = ((), ()) if weights is None else strongest_cells(weights, strip)
+    crops = [
+        tuple(_crop(store, first + j, float(weights[j])) for j in side) if weights is not None else ()
+        for side in (above, below)
+    ]
+    return PatientRow(
+        id=cohort.patients.ids[i],
+        label=int(cohort.patients.label[i]),
+        split=cohort.patients.split[i],
+        age=age,
+        sex=sex,
+        count=count,
+        n_cells=int(bags.counts[i]),
+        probability=Interval(float(answers.probability[k]), float(answers.low[k]), float(answers.high[k])),
+        decision=answers.advice[k].decision,
+        reason=answers.advice[k].reason,
+        cells_for=crops[0],
+        cells_against=crops[1],
+        threshold=float(answers.threshold[k]),
+    )
+
+
+def _crop(store: CellStore, cell: int, evidence: float) -> CellCrop:
+    image = store.crops(CROP)[cell]
+    return CellCrop(crop_jpeg(image), evidence, store.index.path[cell].rpartition("/")[2])
+
+
+def patients_with_errors(findings: Sequence[Finding]) -> frozenset[str]:
+    """Ids of patients named by a finding of severity error."""
+    return frozenset(
+        patient for finding in findings if finding.severity is Severity.ERROR for patient in finding.patients
+    )
+
+
+def predictions_csv(cohort: Cohort, answers: Answers) -> str:
+    """One line per patient: id, probability, interval, threshold, flow cytometry, reason."""
+    header = ("id", "probability", "low", "high", "threshold", "flow_cytometry", "reason")
+    rows = (
+        (
+            cohort.patients.ids[i],
+            *(f"{values[k]:.6f}" for values in (answers.probability, answers.low, answers.high)),
+            f"{answers.threshold[k]:.6f}",
+            answers.advice[k].decision,
+            answers.advice[k].reason,
+        )
+        for k, i in enumerate(answers.patients)
+    )
+    return to_csv(header, rows)
+
+
+def submission_csv(cohort: Cohort, answers: Answers, columns: tuple[str, str], probabilities: bool) -> str:
+    """One line per patient in the form that the challenge takes: id and 0 or 1 (or the probability)."""
+    values = (
+        (f"{p:.6f}" for p in answers.probability) if probabilities else (str(d) for d in answers.decision)
+    )
+    ids = (cohort.patients.ids[i] for i in answers.patients)
+    return to_csv(columns, zip(ids, values, strict=True))
+
+
+def to_csv(header: Sequence[str], rows: object) -> str:
+    """Text of a table with commas and line feeds."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)  # type: ignore[arg-type]
+    return out.getvalue()

@@ -1,0 +1,62 @@
+"""`lymphoscope evaluate`: the ladder, or the recipes asked for, on one protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lymphoscope.cohort.progress import Progress
+from lymphoscope.errors import InputError
+from lymphoscope.evaluation.ladder import DEFAULT_LADDER, Inputs, Ladder, climb
+from lymphoscope.evaluation.protocol import Protocol
+from lymphoscope.files import write_json
+from lymphoscope.models.registry import recipe_info
+from lymphoscope.pipeline.preparation import Prepared
+
+
+def evaluate_cohort(
+    prepared: Prepared,
+    protocol: Protocol,
+    recipes: Sequence[str] = (),
+    *,
+    jobs: int = 1,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Ladder:
+    """Evaluate `recipes`, or the reference ladder if none is named; compare each with those before it.
+
+    Parameters
+    ----------
+    out : file for the numbers as JSON; must not exist yet.
+    """
+    if out is not None and out.exists():
+        raise InputError("the file exists already", file=out, remedy="Name a new one.")
+    prepared.require_no_errors()
+    prepared.require_labels()
+    found = climb(
+        prepared.labelled_bags,
+        prepared.labels,
+        protocol,
+        recipes=[(recipe_inputs(name), name) for name in dict.fromkeys(recipes)] or DEFAULT_LADDER,
+        split_column=prepared.labelled_split,
+        jobs=jobs,
+        progress=progress,
+    )
+    if out is not None:
+        write_json(out, {"cohort": prepared.store.fingerprint, **found.as_dict()})
+    return found
+
+
+def ladder_with(recipe: str) -> tuple[tuple[Inputs, str], ...]:
+    """The reference ladder's recipes, with `recipe` on top where it is none of them."""
+    if recipe in {name for _, name in DEFAULT_LADDER}:
+        return DEFAULT_LADDER
+    return (*DEFAULT_LADDER, (recipe_inputs(recipe), recipe))
+
+
+def recipe_inputs(recipe: str) -> Inputs:
+    """What a recipe looks at, as the ladder sorts it."""
+    known = {name: inputs for inputs, name in DEFAULT_LADDER}
+    if recipe in known:
+        return known[recipe]
+    return "clinical" if recipe_info(recipe).cell_input == "none" else "both"

@@ -1,0 +1,132 @@
+"""From what was measured to what the report says: results of the evaluation in the page's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lymphoscope.evaluation import ladder as measured
+from lymphoscope.evaluation.probes import Probe
+from lymphoscope.evaluation.results import Evaluation, ZoneResult
+from lymphoscope.evaluation.sample_size import SampleSize, Swing
+from lymphoscope.evaluation.triage import TriageSummary
+from lymphoscope.models.registry import recipe_info
+from lymphoscope.report import content as page
+from lymphoscope.stats.comparison import Comparison
+
+
+def ladder(found: measured.Ladder, chosen: str) -> page.Ladder:
+    """The ladder's page; `chosen` is the recipe whose predictions the page shows."""
+    titles = {row.recipe: _title(row.recipe) for row in found.rows}
+    return page.Ladder(
+        rungs=tuple(_rung(row, titles[row.recipe], row.recipe == chosen) for row in found.rows),
+        overlap_limit=found.protocol.overlap_limit,
+        comparisons=tuple(
+            comparison for row in found.rows for comparison in _comparisons(row.comparisons, titles)
+        ),
+    )
+
+
+def decision_quality(summary: TriageSummary) -> page.DecisionQuality:
+    """How the decision did, for the page."""
+    return page.DecisionQuality(
+        n_malignant=summary.n_malignant,
+        n_reactive=summary.n_reactive,
+        sensitivity=summary.sensitivity,
+        share_referred=summary.share_referred,
+        tests_saved=summary.tests_saved,
+        share_cannot_say=summary.share_cannot_say,
+    )
+
+
+def calibration(evaluation: Evaluation) -> page.Calibration:
+    """Predicted against observed, for the page."""
+    zone = evaluation.overall
+    return page.Calibration(
+        bins=tuple(
+            page.CalibrationBin(each.predicted, each.observed, round(each.n)) for each in zone.reliability
+        ),
+        slope=zone.calibration_slope,
+        intercept=zone.calibration_intercept,
+    )
+
+
+def proof(found: SampleSize, comparisons: Sequence[Comparison]) -> page.Proof:
+    """What the patients can prove, for the page.
+
+    The smallest difference they would show is half the width of the narrowest interval of a difference.
+    """
+    widths = [
+        0.5 * (each.balanced_accuracy.high - each.balanced_accuracy.low)
+        for each in comparisons
+        if each.balanced_accuracy is not None and each.zone == "overall"
+    ]
+    return page.Proof(
+        found.n_malignant,
+        found.n_reactive,
+        found.sensitivity_without_miss,
+        found.needed,
+        min(widths, default=None),
+    )
+
+
+def swing(found: Swing) -> page.Swing:
+    """The swing of a small test set, for the page."""
+    return page.Swing(
+        found.n_malignant,
+        found.n_reactive,
+        found.balanced_accuracy,
+        found.one_miss,
+        found.one_false_alarm,
+    )
+
+
+def probes(found: Sequence[Probe]) -> tuple[page.Probe, ...]:
+    """The shortcut probes, for the page."""
+    return tuple(page.Probe(each.name, each.auc, each.auc_overlap, each.sentence) for each in found)
+
+
+def _title(recipe: str) -> str:
+    return recipe_info(recipe).summary.rstrip(".")
+
+
+def _rung(row: measured.LadderRow, title: str, chosen: bool) -> page.Rung:
+    overlap = row.evaluation.overlap
+    training = row.evaluation.overall.training_balanced_accuracy
+    return page.Rung(
+        recipe=row.recipe,
+        title=title,
+        inputs=row.inputs,
+        overall=_scores(row.evaluation.overall),
+        overlap=None if overlap.balanced_accuracy is None else _scores(overlap),
+        training_balanced_accuracy=None if training is None else training.estimate,
+        chosen=chosen,
+    )
+
+
+def _scores(zone: ZoneResult) -> page.Scores:
+    return page.Scores(
+        n_malignant=zone.n_malignant,
+        n_reactive=zone.n_reactive,
+        balanced_accuracy=zone.balanced_accuracy,
+        sensitivity=zone.sensitivity,
+        specificity=zone.specificity,
+        auc=zone.auc,
+        brier=zone.brier,
+        calibration_slope=zone.calibration_slope,
+        calibration_intercept=zone.calibration_intercept,
+    )
+
+
+def _comparisons(found: Sequence[Comparison], titles: dict[str, str]) -> list[page.Comparison]:
+    """One line per pair of recipes, overall and overlap zone side by side."""
+    overlap = {(each.first, each.second): each for each in found if each.zone == "overlap"}
+    return [
+        page.Comparison(
+            titles[each.first],
+            titles[each.second],
+            each.balanced_accuracy,
+            overlap[each.first, each.second].balanced_accuracy,
+        )
+        for each in found
+        if each.zone == "overall" and each.balanced_accuracy is not None
+    ]

@@ -1,0 +1,115 @@
+"""`lymphoscope predict`: a fitted model on new patients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lymphoscope.errors import BundleError, InputError
+from lymphoscope.evaluation.resampling import malignancy, one_thread
+from lymphoscope.evaluation.triage import advise, refit_bounds
+from lymphoscope.files import atomic_directory, write_text
+from lymphoscope.models.bundle import Bundle, load_bundle
+from lymphoscope.pipeline.answers import (
+    Answers,
+    cells_needed,
+    evidence_by_patient,
+    patient_rows,
+    patients_with_errors,
+    predictions_csv,
+)
+from lymphoscope.pipeline.preparation import Prepared
+from lymphoscope.report.content import CohortSummary, Methods, ReportContent
+from lymphoscope.report.html import write_report
+
+STRIP = 4
+
+
+def predict_cohort(model: Path, prepared: Prepared, out: Path) -> Answers:
+    """Say of every patient of `prepared` what the model in folder `model` says, and write it to `out`.
+
+    Labels that the cohort may have are not looked at. `out` must not exist yet; it gets predictions.csv and
+    report.html, or nothing.
+    """
+    if out.exists():
+        raise InputError("the folder exists already", file=out, remedy="Name a new one.")
+    bundle = load_bundle(model)
+    _check_columns(bundle, prepared, model)
+    prepared.require_no_errors()
+    answers = answer(prepared, bundle)
+    with atomic_directory(out) as folder:
+        write_text(folder / "predictions.csv", predictions_csv(prepared.cohort, answers))
+        write_report(_content(prepared, bundle, answers), folder / "report.html")
+    return answers
+
+
+def answer(prepared: Prepared, bundle: Bundle, patients: np.ndarray | None = None) -> Answers:
+    """What a fitted model says about patients of a cohort; all of them if none are named."""
+    chosen = np.arange(len(prepared.bags)) if patients is None else patients
+    bags, facts = prepared.bags[chosen], bundle.metadata
+    threshold = float(facts["referral_threshold"])
+    with one_thread(bundle.model):
+        probability = malignancy(bundle.model, bags)
+        low, high = refit_bounds(bundle.refits, bags, probability)
+        evidence = evidence_by_patient(bundle.model, bags)
+    return Answers(
+        patients=chosen,
+        probability=probability,
+        low=low,
+        high=high,
+        threshold=np.full(len(bags), threshold),
+        decision=(probability >= bundle.model.threshold_).astype(np.int8),
+        advice=advise(
+            bags.patient_ids,
+            probability,
+            low,
+            high,
+            threshold,
+            n_cells=cells_needed(bundle.model, bags),
+            min_cells=int(facts["min_cells"]),
+            with_errors=patients_with_errors(prepared.findings),
+        ),
+        evidence=evidence,
+    )
+
+
+def _check_columns(bundle: Bundle, prepared: Prepared, model: Path) -> None:
+    """The numbers that the model was fitted on must be those that this version measures."""
+    if bundle.model.cell_input == "numbers" and bundle.metadata["cell_columns"] != list(
+        prepared.bags.columns or ()
+    ):
+        raise BundleError(
+            f"{model}: was fitted on other per-cell numbers than this version measures. Install the version "
+            "that made it, or fit the model again with this one."
+        )
+
+
+def _content(prepared: Prepared, bundle: Bundle, answers: Answers) -> ReportContent:
+    cohort, facts = prepared.cohort, bundle.metadata
+    rows = patient_rows(cohort, prepared.store, prepared.bags, answers, STRIP, hide_labels=True)
+    trained = facts["cohort"]
+    return ReportContent(
+        cohort=CohortSummary(
+            cohort.root.name, 0, 0, len(rows), len(prepared.store), str(facts["labels_note"])
+        ),
+        patients=rows,
+        threshold=float(facts["referral_threshold"]),
+        wished_sensitivity=float(facts["wished_sensitivity"]),
+        findings=prepared.findings,
+        methods=Methods(
+            paragraphs=(
+                f"Predicted by a model of recipe “{bundle.recipe}”, fitted on {trained['malignant']} "
+                f"malignant and {trained['reactive']} reactive patients of the cohort “{trained['name']}”. "
+                "How well it does on patients like these cannot be seen from this page: see the report of "
+                "the run that fitted it.",
+            ),
+            facts=(
+                ("Recipe", bundle.recipe),
+                ("Fingerprint of the training data", trained["fingerprint"]),
+                ("Fingerprint of these data", prepared.store.fingerprint),
+                ("Ages taken at", str(cohort.reference_date)),
+            ),
+            versions=tuple(sorted(bundle.packages.items())),
+        ),
+    )

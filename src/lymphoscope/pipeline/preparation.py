@@ -1,0 +1,133 @@
+"""What every command does first: read, check, decode and measure a cohort; all of it cached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lymphoscope.cells.numbers import cell_numbers
+from lymphoscope.cohort.bags import Bags
+from lymphoscope.cohort.cell_store import CellStore, number_bags, open_store
+from lymphoscope.cohort.cohort import UNLABELLED, Cohort
+from lymphoscope.cohort.findings import Finding, Severity, without
+from lymphoscope.cohort.progress import Progress
+from lymphoscope.cohort.read import ReadOptions, read_cohort
+from lymphoscope.errors import LymphoscopeError
+from lymphoscope.evaluation.probes import Probe, probe_shortcuts
+from lymphoscope.evaluation.protocol import Protocol
+
+DEFAULT_READING = ReadOptions()
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A cohort ready to learn from: patients, decoded cells, per-cell numbers, and what was found.
+
+    Attributes
+    ----------
+    bags : per-cell numbers of every patient of the cohort, labelled or not, in the order of its table.
+    findings : of the table, the folders, the photographs and the cells; ignored codes left out.
+    """
+
+    cohort: Cohort
+    store: CellStore
+    bags: Bags
+    findings: tuple[Finding, ...]
+
+    @property
+    def labelled(self) -> npt.NDArray[np.int64]:
+        """Indices of the patients whose label is known."""
+        return np.flatnonzero(self.cohort.patients.label != UNLABELLED)
+
+    @property
+    def unlabelled(self) -> npt.NDArray[np.int64]:
+        """Indices of the patients whose label is not known."""
+        return np.flatnonzero(self.cohort.patients.label == UNLABELLED)
+
+    @property
+    def labelled_bags(self) -> Bags:
+        """The bags of the labelled patients."""
+        return self.bags[self.labelled]
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Labels of the labelled patients: 1 malignant, 0 reactive."""
+        return self.cohort.patients.label[self.labelled].astype(np.int64)
+
+    @property
+    def labelled_split(self) -> list[str]:
+        """What the cohort itself says of each labelled patient: "train", "test" or ""."""
+        return [self.cohort.patients.split[i] for i in self.labelled]
+
+    def require_labels(self) -> None:
+        """Refuse a cohort that nothing can be learned from."""
+        present = sorted(set(self.labels.tolist()))
+        if present != [0, 1]:
+            raise LymphoscopeError(
+                f"{self.cohort.root}: {len(self.labelled)} labelled patients, labels {present or 'none'}. A "
+                "model needs malignant (1) and reactive (0) patients to learn from. Add labels, or apply a "
+                "model that was fitted elsewhere: lymphoscope predict MODEL COHORT."
+            )
+
+    def require_no_errors(self) -> None:
+        """Refuse to go on while there are findings of severity error."""
+        errors = [finding for finding in self.findings if finding.severity is Severity.ERROR]
+        if errors:
+            listed = "; ".join(f"{finding.code} {finding.message}" for finding in errors)
+            raise LymphoscopeError(
+                f"{self.cohort.root}: {len(errors)} finding(s) would make the result wrong: {listed} "
+                "`lymphoscope check` lists them with remedies; mend the data, or accept one with --ignore."
+            )
+
+
+def prepare(
+    root: Path | str,
+    options: ReadOptions = DEFAULT_READING,
+    *,
+    cache: Path,
+    ignore: Sequence[str] = (),
+    jobs: int = 2,
+    verify: bool = False,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Read the cohort at `root`, take its photographs into the store below `cache`, and measure every cell.
+
+    Parameters
+    ----------
+    ignore : codes of findings to leave out.
+    verify : hash every photograph again instead of trusting its size and time.
+    """
+    cohort = read_cohort(Path(root), options)
+    store = open_store(cohort, cache, verify=verify, jobs=jobs, progress=progress)
+    numbers = cell_numbers(store, jobs=jobs, progress=progress)
+    bags = number_bags(cohort, store, numbers.values, numbers.columns)
+    findings = without((*cohort.findings, *store.findings, *numbers.findings), ignore)
+    return Prepared(cohort, store, bags, findings)
+
+
+def check_cohort(prepared: Prepared, ignore: Sequence[str] = ()) -> tuple[Finding, ...]:
+    """All findings, those of the shortcut probes included, gravest first."""
+    probes = probe_cohort(prepared, Protocol())
+    found = (*prepared.findings, *without((probe.finding for probe in probes), ignore))
+    order = list(Severity)
+    return tuple(sorted(found, key=lambda finding: (order.index(finding.severity), finding.code)))
+
+
+def probe_cohort(prepared: Prepared, protocol: Protocol) -> tuple[Probe, ...]:
+    """The shortcut probes on the labelled patients of a cohort."""
+    patients, index = prepared.cohort.patients, prepared.store.index
+    return probe_shortcuts(
+        patients.label,
+        offsets=prepared.bags.offsets,
+        n_bytes=index.n_bytes,
+        border_lab=index.border_lab,
+        date_layout=patients.date_layout,
+        lymphocyte_count=patients.clinical[:, 2],
+        overlap_limit=protocol.overlap_limit,
+        replicates=protocol.bootstrap,
+        seed=protocol.seed,
+    )

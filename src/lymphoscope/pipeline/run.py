@@ -1,0 +1,329 @@
+"""`lymphoscope run`: from a cohort folder to predictions, a report and a model, resumable at every fold."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from importlib import metadata as packages
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lymphoscope.cohort.bags import FloatArray
+from lymphoscope.cohort.progress import Progress
+from lymphoscope.errors import RunFolderError
+from lymphoscope.evaluation.folds import OutOfFold
+from lymphoscope.evaluation.ladder import Ladder, climb
+from lymphoscope.evaluation.probes import Probe
+from lymphoscope.evaluation.resampling import derived_seed, fit, one_thread
+from lymphoscope.evaluation.sample_size import test_score_swing, what_patients_prove
+from lymphoscope.evaluation.triage import Triage, bootstrap_refits, choose_referral_threshold, triage
+from lymphoscope.files import atomic_path, write_json, write_text
+from lymphoscope.models.bundle import Bundle, save_bundle
+from lymphoscope.models.registry import create_model, recipe_info
+from lymphoscope.pipeline import page
+from lymphoscope.pipeline.answers import (
+    Answers,
+    cells_needed,
+    evidence_by_patient,
+    patient_rows,
+    patients_with_errors,
+    predictions_csv,
+    submission_csv,
+)
+from lymphoscope.pipeline.evaluate import ladder_with
+from lymphoscope.pipeline.plan import RunPlan
+from lymphoscope.pipeline.predict import answer
+from lymphoscope.pipeline.preparation import Prepared, probe_cohort
+from lymphoscope.pipeline.run_folder import RunFolder
+from lymphoscope.report.content import CohortSummary, Methods, ReportContent
+from lymphoscope.report.html import write_report
+
+FIT, REFIT, REFERRAL, EVIDENCE = 10, 11, 12, 13
+"""Streams of random numbers: the final fit, its refits, its referral threshold, held-out evidence."""
+
+VERSIONS = ("lymphoscope", "numpy", "scikit-learn", "opencv-python-headless", "simplejpeg")
+
+
+def run(
+    prepared: Prepared,
+    out: Path,
+    plan: RunPlan,
+    *,
+    jobs: int = 2,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Evaluate the ladder, fit the plan's recipe, advise on every patient, and write the run folder.
+
+    A folder that holds the finished run of the same plan and data is left as it is.
+
+    Raises
+    ------
+    LymphoscopeError : findings of severity error, no labelled patients, or a folder that holds another run.
+    """
+    prepared.require_no_errors()
+    prepared.require_labels()
+    folder = RunFolder.open(out, plan.as_dict(prepared.cohort.root.name), overwrite=overwrite)
+    _pin_cohort(folder, prepared)
+    if folder.complete:
+        return folder.path
+    folder.log("started")
+    ladder = climb(
+        prepared.labelled_bags,
+        prepared.labels,
+        plan.protocol,
+        recipes=ladder_with(plan.recipe),
+        refer=(plan.recipe,),
+        refits=plan.refits,
+        split_column=prepared.labelled_split,
+        jobs=jobs,
+        pieces=folder / "pieces",
+        progress=progress,
+    )
+    folder.log("evaluated", seconds={row.recipe: row.evaluation.out_of_fold.seconds for row in ladder.rows})
+    bundle = _fit(prepared, plan, jobs, json.loads((folder / "cohort.json").read_text("utf-8")))
+    folder.log("fitted", recipe=plan.recipe)
+    found = Found(
+        ladder=ladder,
+        triage=_triage(prepared, plan, ladder),
+        held_out_evidence=_held_out_evidence(prepared, plan, ladder, bundle),
+        new=answer(prepared, bundle, prepared.unlabelled),
+        probes=probe_cohort(prepared, plan.protocol),
+    )
+    _write(folder, prepared, plan, bundle, found)
+    shutil.rmtree(folder / "pieces", ignore_errors=True)
+    folder.log("finished")
+    return folder.path
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a run found out.
+
+    Attributes
+    ----------
+    triage : the decision for labelled patients while they were held out, first repeat.
+    held_out_evidence : per labelled patient that was tested, evidence of its cells, likewise held out.
+    new : the answers for unlabelled patients.
+    """
+
+    ladder: Ladder
+    triage: Triage
+    held_out_evidence: tuple[FloatArray | None, ...]
+    new: Answers
+    probes: tuple[Probe, ...]
+
+
+def _fit(prepared: Prepared, plan: RunPlan, jobs: int, cohort: dict[str, Any]) -> Bundle:
+    """The model that the user keeps; what it chose is fixed in its refits."""
+    bags, y, seed = prepared.labelled_bags, prepared.labels, plan.protocol.seed
+    recipe = create_model(plan.recipe)
+    with one_thread(recipe):
+        model = fit(recipe, bags, y, derived_seed(seed, FIT))
+    wished = plan.protocol.wished_sensitivity
+    threshold = choose_referral_threshold(
+        recipe, bags, y, wished, seed=derived_seed(seed, REFERRAL), fitted=model
+    )
+    refits = bootstrap_refits(model.settled(), bags, y, plan.refits, derived_seed(seed, REFIT), jobs=jobs)
+    metadata = {
+        "referral_threshold": threshold,
+        "wished_sensitivity": wished,
+        "min_cells": plan.reading.min_cells,
+        "overlap_limit": plan.protocol.overlap_limit,
+        "cell_columns": list(bags.columns or ()),
+        "cohort": cohort,
+        "labels_note": plan.labels_note,
+    }
+    return Bundle(plan.recipe, model, refits, metadata)
+
+
+def _pin_cohort(folder: RunFolder, prepared: Prepared) -> None:
+    """Write cohort.json, or make sure that the cohort is still the one this run began with."""
+    patients = prepared.cohort.patients
+    facts: dict[str, Any] = {
+        "name": prepared.cohort.root.name,
+        "fingerprint": prepared.store.fingerprint,
+        "patients": len(patients),
+        "malignant": int((patients.label == 1).sum()),
+        "reactive": int((patients.label == 0).sum()),
+        "unlabelled": int((patients.label == -1).sum()),
+        "cells": len(prepared.store),
+        "reference_date": str(prepared.cohort.reference_date),
+        "count_unit": prepared.cohort.count_unit,
+    }
+    path = folder / "cohort.json"
+    if path.exists() and json.loads(path.read_text("utf-8"))["fingerprint"] != facts["fingerprint"]:
+        raise RunFolderError(
+            f"{folder.path}: was begun with other data (the cohort's fingerprint differs). Choose a new "
+            "folder, or give --overwrite to replace that run."
+        )
+    write_json(path, facts)
+    write_json(folder / "findings.json", [finding.as_dict() for finding in prepared.findings])
+
+
+def _triage(prepared: Prepared, plan: RunPlan, ladder: Ladder) -> Triage:
+    found = ladder.row(plan.recipe).evaluation.out_of_fold
+    return triage(
+        found,
+        plan.protocol,
+        n_cells=cells_needed(create_model(plan.recipe), prepared.labelled_bags[found.patients]),
+        min_cells=plan.reading.min_cells,
+        with_errors=patients_with_errors(prepared.findings),
+    )
+
+
+def _held_out_evidence(
+    prepared: Prepared, plan: RunPlan, ladder: Ladder, bundle: Bundle
+) -> tuple[FloatArray | None, ...]:
+    """Evidence of labelled patients' cells from models that were not fitted on them, in the first repeat."""
+    tested = ladder.row(plan.recipe).evaluation.out_of_fold.patients
+    bags, y = prepared.labelled_bags, prepared.labels
+    evidence: dict[int, FloatArray | None] = {}
+    for split in plan.protocol.splits(y, prepared.labelled_split):
+        if split.repeat == 0:
+            seed = derived_seed(plan.protocol.seed, EVIDENCE, split.fold)
+            with one_thread(bundle.model):
+                model = fit(bundle.model.settled(), bags[split.train], y[split.train], seed)
+                evidence |= zip(split.test, evidence_by_patient(model, bags[split.test]), strict=True)
+    return tuple(evidence[i] for i in tested)
+
+
+def _write(folder: RunFolder, prepared: Prepared, plan: RunPlan, bundle: Bundle, found: Found) -> None:
+    """Everything but plan and cohort; metrics.json comes last and says that the run is complete."""
+    cohort, submission = prepared.cohort, plan.submission
+    _write_splits(folder / "splits.parquet", found.ladder)
+    _write_predictions(folder / "predictions.parquet", found.ladder)
+    write_text(folder / "predictions.csv", predictions_csv(cohort, found.new))
+    write_text(
+        folder / "submission.csv",
+        submission_csv(cohort, found.new, submission.columns, submission.values == "probability"),
+    )
+    target = folder / "model"
+    if target.exists():
+        shutil.rmtree(target)
+    save_bundle(bundle, target)
+    write_report(_content(prepared, plan, bundle, found), folder / "report.html")
+    write_json(folder / "metrics.json", _metrics(bundle, found))
+
+
+def _write_splits(path: Path, ladder: Ladder) -> None:
+    found = ladder.rows[0].evaluation.out_of_fold
+    repeats = np.repeat(np.arange(found.n_repeats), len(found.patients))
+    ids = list(found.patient_ids) * found.n_repeats
+    _write_parquet(path, pd.DataFrame({"repeat": repeats, "fold": found.fold.ravel(), "id": ids}))
+
+
+def _write_predictions(path: Path, ladder: Ladder) -> None:
+    """Every out-of-fold prediction of every recipe, one row each."""
+    frames = []
+    for row in ladder.rows:
+        found = row.evaluation.out_of_fold
+        columns = {
+            "recipe": row.recipe,
+            "repeat": np.repeat(np.arange(found.n_repeats), len(found.patients)),
+            "fold": found.fold.ravel(),
+            "id": list(found.patient_ids) * found.n_repeats,
+            "label": np.tile(found.y, found.n_repeats),
+            "probability": found.probability.ravel(),
+            "decision": found.decision.ravel(),
+            "threshold": found.threshold.ravel(),
+        }
+        frames.append(pd.DataFrame(columns))
+    _write_parquet(path, pd.concat(frames, ignore_index=True))
+
+
+def _write_parquet(path: Path, table: pd.DataFrame) -> None:
+    with atomic_path(path) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def _metrics(bundle: Bundle, found: Found) -> dict[str, Any]:
+    out_of_fold = found.ladder.row(bundle.recipe).evaluation.out_of_fold
+    malignant = int(out_of_fold.y.sum())
+    return {
+        "recipe": bundle.recipe,
+        "ladder": found.ladder.as_dict(),
+        "triage": found.triage.as_dict(),
+        "referral_threshold": bundle.metadata["referral_threshold"],
+        "sample_size": what_patients_prove(malignant, len(out_of_fold.y) - malignant).as_dict(),
+        "swing": test_score_swing(out_of_fold).as_dict(),
+        "probes": [probe.as_dict() for probe in found.probes],
+    }
+
+
+def _content(prepared: Prepared, plan: RunPlan, bundle: Bundle, found: Found) -> ReportContent:
+    cohort = prepared.cohort
+    labels, row = cohort.patients.label, found.ladder.row(bundle.recipe)
+    n_malignant, n_reactive = int((labels == 1).sum()), int((labels == 0).sum())
+    rows = [
+        line
+        for answers in (found.new, _held_out(prepared, found, row.evaluation.out_of_fold))
+        for line in patient_rows(cohort, prepared.store, prepared.bags, answers, plan.strip)
+    ]
+    return ReportContent(
+        cohort=CohortSummary(
+            cohort.root.name,
+            n_malignant,
+            n_reactive,
+            len(prepared.unlabelled),
+            len(prepared.store),
+            plan.labels_note,
+        ),
+        patients=tuple(rows),
+        threshold=bundle.metadata["referral_threshold"],
+        wished_sensitivity=plan.protocol.wished_sensitivity,
+        ladder=page.ladder(found.ladder, bundle.recipe),
+        quality=page.decision_quality(found.triage.overall),
+        quality_overlap=page.decision_quality(found.triage.overlap),
+        calibration=page.calibration(row.evaluation),
+        proof=page.proof(what_patients_prove(n_malignant, n_reactive), row.comparisons),
+        swing=page.swing(test_score_swing(row.evaluation.out_of_fold)),
+        probes=page.probes(found.probes),
+        findings=(*prepared.findings, *(probe.finding for probe in found.probes if probe.warns)),
+        methods=_methods(prepared, plan),
+    )
+
+
+def _held_out(prepared: Prepared, found: Found, out_of_fold: OutOfFold) -> Answers:
+    decided = found.triage
+    return Answers(
+        patients=prepared.labelled[out_of_fold.patients],
+        probability=decided.probability,
+        low=decided.low,
+        high=decided.high,
+        threshold=decided.threshold,
+        decision=out_of_fold.decision[0],
+        advice=decided.advice,
+        evidence=found.held_out_evidence,
+    )
+
+
+def _methods(prepared: Prepared, plan: RunPlan) -> Methods:
+    info = recipe_info(plan.recipe)
+    protocol = plan.protocol
+    return Methods(
+        paragraphs=(
+            f"Recipe “{plan.recipe}”: {info.summary} Source: {info.source}.",
+            f"Measured by {protocol.sentence()}; all cells of a patient stand on the same side of every "
+            "split, and scaling, settings, thresholds and the choice of a recipe come from training patients "
+            "alone. Intervals are from a bootstrap of patients.",
+            "What is said of labelled patients was said while they were held out. The interval of a "
+            f"probability comes from {plan.refits} models refitted on bootstrap samples of patients, with "
+            "the settings that the fitted model had chosen.",
+        ),
+        facts=(
+            ("Recipe", plan.recipe),
+            ("Protocol", protocol.sentence()),
+            ("Seed", str(protocol.seed)),
+            ("Refits", str(plan.refits)),
+            ("Ages taken at", str(prepared.cohort.reference_date)),
+            ("Counts given in", prepared.cohort.count_unit),
+            ("Overlap zone", f"count up to {protocol.overlap_limit:g} × 10⁹/L"),
+            ("Fingerprint of the data", prepared.store.fingerprint),
+        ),
+        versions=tuple((name, packages.version(name)) for name in VERSIONS),
+    )

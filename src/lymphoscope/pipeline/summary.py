@@ -1,0 +1,86 @@
+"""What the commands print at the end: short, aligned, the same from files as from memory."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from lymphoscope.evaluation.scoring import Score
+from lymphoscope.pipeline.answers import Answers
+from lymphoscope.stats.intervals import Interval
+
+Line = str | Table
+
+
+def run_summary(folder: Path) -> Iterator[Line]:
+    """A finished run: the ladder, the decision's quality, the advice, where the files are."""
+    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+    yield from ladder_lines(metrics["ladder"])
+    yield ""
+    yield f"[bold]{metrics['recipe']}[/], held out: {escape(metrics['triage']['overall']['sentence'])}"
+    yield escape(metrics["swing"]["sentence"])
+    for probe in metrics["probes"]:
+        if probe["warns"]:
+            yield f"[yellow]{probe['code']}[/] {escape(probe['sentence'])}"
+    lines = (folder / "predictions.csv").read_text("utf-8").splitlines()
+    yield ""
+    yield f"{len(lines) - 1} unlabelled patients predicted: {folder / 'predictions.csv'}, submission.csv"
+    yield f"Model to keep: {folder / 'model'}"
+    yield f"Report: [bold]{folder / 'report.html'}[/]   (research use only, no diagnosis)"
+
+
+def ladder_lines(ladder: Mapping[str, Any]) -> Iterator[Line]:
+    """The ladder as a table, and what can be told apart."""
+    table = Table(box=None, pad_edge=False, title_justify="left")
+    for name in ("recipe", "balanced accuracy", "AUC", "sensitivity", "specificity"):
+        table.add_column(name, no_wrap=True)
+    limit = ladder["protocol"]["overlap_limit"]
+    table.add_column(f"balanced accuracy, count ≤ {limit:g}", no_wrap=True)
+    for row in ladder["rows"]:
+        overall, overlap = row["overall"], row["overlap"]
+        table.add_row(
+            f"[bold]{row['recipe']}[/]",
+            *(_bounds(overall[name]) for name in ("balanced_accuracy", "auc", "sensitivity", "specificity")),
+            _bounds(overlap["balanced_accuracy"]),
+        )
+    yield table
+    yield ""
+    for row in ladder["rows"]:
+        for comparison in row["comparisons"]:
+            if comparison["zone"] == "overall":
+                yield f"· {escape(comparison['sentence'])}"
+
+
+def prediction_summary(answers: Answers, out: Path) -> Iterator[Line]:
+    """How many patients got which advice, and where it is written."""
+    counts = Counter(advice.decision for advice in answers.advice)
+    yield (
+        f"{len(answers.patients)} patients: flow cytometry advised for {counts['advised']}, "
+        f"not advised for {counts['not advised']}; cannot say for {counts['cannot say']}."
+    )
+    yield f"Predictions: {out / 'predictions.csv'}"
+    yield f"Report: [bold]{out / 'report.html'}[/]   (research use only, no diagnosis)"
+
+
+def score_lines(found: Score) -> Iterator[Line]:
+    """A score in words, its parts, and who was missed."""
+    yield f"[bold]{escape(found.sentence)}[/]"
+    for name in ("sensitivity", "specificity", "auc", "brier"):
+        value: Interval | None = getattr(found, name)
+        if value is not None:
+            yield f"{name:<12} {_bounds(value.as_dict())}"
+    for what, ids in (("missed", found.missed), ("false alarms", found.false_alarms)):
+        if ids:
+            yield f"{what:<12} {escape(', '.join(ids))}"
+
+
+def _bounds(value: Mapping[str, Any] | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value['estimate']:.3f} ({value['low']:.3f}–{value['high']:.3f})"
