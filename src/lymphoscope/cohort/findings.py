@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
+from lymphoscope.errors import InputError
+
 
 class Severity(StrEnum):
     """How much a finding matters: an error stops a run, a warning and an information do not."""
@@ -61,14 +63,23 @@ def counted(n: int, noun: str) -> str:
 
 
 def without(findings: Iterable[Finding], ignored: Iterable[str]) -> tuple[Finding, ...]:
-    """Leave out the findings whose codes are in `ignored`; an unknown code is an error."""
-    codes = {code.upper() for code in ignored}
-    known = {kind.code for kind in all_kinds()}
-    if codes - known:
-        raise ValueError(f"unknown finding code {sorted(codes - known)}; allowed: {', '.join(sorted(known))}")
+    """Leave out the findings whose codes are in `ignored`, in upper or lower case.
+
+    Raises
+    ------
+    InputError : a code is not known; lists those that are.
+    """
+    codes = {code.strip().upper() for code in ignored}
+    known = [kind.code for kind in all_kinds()]
+    if codes - set(known):
+        raise InputError(
+            "there is no finding with this code to ignore",
+            found=", ".join(sorted(codes - set(known))),
+            allowed=", ".join(known),
+        )
     return tuple(finding for finding in findings if finding.code not in codes)
 
 
 def all_kinds() -> tuple[type[Finding], ...]:
-    """Every kind of finding, by code."""
+    """Every kind of finding that the modules loaded so far define, by code."""
     return tuple(sorted(Finding.__subclasses__(), key=lambda kind: kind.code))

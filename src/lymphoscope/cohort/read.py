@@ -64,7 +64,8 @@ def read_cohort(root: Path, options: ReadOptions = DEFAULT_OPTIONS) -> Cohort:
             found=f"{counted(len(stray), 'other file')}" if stray else "nothing",
             remedy=_LAYOUT_HINT,
         )
-    patients, found = _patients(table, extra, folders, repeated.splits)
+    split, found = _splits(table, extra, folders, repeated.splits)
+    patients = _patients(table, extra, split)
     findings += [*found, *_matching_findings(table, extra, folders, options.min_cells)]
     images = [(i, Path(p)) for i, patient in enumerate(patients.ids) for p in folders.images.get(patient, ())]
     return Cohort(
@@ -145,36 +146,39 @@ def _no_table(folders: ImageFolders) -> Finding:
     return kinds.NoTable(f"No patient table at the cohort's root{others}.", files=tuple(folders.tables))
 
 
-def _patients(
-    table: PatientTable | None, extra: Sequence[str], folders: ImageFolders, splits: Mapping[str, str]
-) -> tuple[Patients, list[Finding]]:
+def _patients(table: PatientTable | None, extra: Sequence[str], split: tuple[str, ...]) -> Patients:
     """The patients of the table, then `extra` ones known by a folder alone."""
     n = len(extra)
-    ids = (*(table.ids if table else ()), *extra)
     label = np.full(n, UNLABELLED, dtype=np.int8)
     clinical = np.full((n, 3), np.nan)
-    places = {patient: {split_of(folder) for folder in paths} for patient, paths in folders.folders.items()}
-    by_folder = [next(iter(places[i])) if len(places.get(i, ())) == 1 else "" for i in ids]
-    by_column = (*(table.split if table else ()), *[""] * n)
-    patients = Patients(
-        ids=ids,
-        label=np.concatenate([table.label, label]) if table else label,
-        clinical=np.concatenate([table.clinical, clinical]) if table else clinical,
-        split=tuple(
-            column or folder or ("" if i in places else splits.get(i, ""))
-            for i, column, folder in zip(ids, by_column, by_folder, strict=True)
-        ),
-        date_layout=(*(table.date_layout if table else ()), *[""] * n),
+    if table is None:
+        return Patients(tuple(extra), label, clinical, split, date_layout=("",) * n)
+    return Patients(
+        ids=(*table.ids, *extra),
+        label=np.concatenate([table.label, label]),
+        clinical=np.concatenate([table.clinical, clinical]),
+        split=split,
+        date_layout=(*table.date_layout, *[""] * n),
     )
-    differ = tuple(
-        i
-        for i, column, folder in zip(ids, by_column, by_folder, strict=True)
-        if column and folder not in ("", column)
-    )
+
+
+def _splits(
+    table: PatientTable | None, extra: Sequence[str], folders: ImageFolders, listed: Mapping[str, str]
+) -> tuple[tuple[str, ...], list[Finding]]:
+    """ "train", "test" or "" per patient, by the column, else the folder, else the table in a folder."""
+    column = dict(zip(table.ids, table.split, strict=True)) if table else {}
+    splits, differ = [], []
+    for patient in (*column, *extra):
+        places = {split_of(folder) for folder in folders.folders.get(patient, ())}
+        by_folder = "" if len(places) > 1 else (places or {listed.get(patient, "")}).pop()
+        by_column = column.get(patient, "")
+        splits.append(by_column or by_folder)
+        if by_column and by_folder and by_column != by_folder:
+            differ.append(patient)
     if not differ:
-        return patients, []
-    message = f"{counted(len(differ), 'patient')} in another part by column than by folder."
-    return patients, [kinds.SplitsDisagree(message, patients=differ)]
+        return tuple(splits), []
+    message = f"{counted(len(differ), 'patient')} in another part by the table's column than by folder."
+    return tuple(splits), [kinds.SplitsDisagree(message, patients=tuple(differ))]
 
 
 def _matching_findings(

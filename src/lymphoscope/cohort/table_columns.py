@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 from lymphoscope.cohort import dates
 from lymphoscope.cohort import table_values as values
 from lymphoscope.cohort.options import CANONICAL_COLUMNS, ReadOptions
-from lymphoscope.cohort.table_text import TableText, shown
+from lymphoscope.cohort.table_text import TableText, masked, shown
 from lymphoscope.errors import InputError
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -143,11 +143,19 @@ class _ColumnReader:
         return self.text.column(self.at[name]) if name in self.at else [""] * len(self.text.rows)
 
     def _convert(
-        self, name: str, read: Callable[[str], Value], missing: Value, allowed: str, remedy: str
+        self,
+        name: str,
+        read: Callable[[str], Value],
+        missing: Value,
+        allowed: str,
+        remedy: str,
+        show: Callable[[str], str] = shown,
     ) -> list[Value]:
         if name not in self.at:
             return [missing] * len(self.text.rows)
-        return values.convert(self.text, self.at[name], read, allowed=allowed, remedy=remedy, missing=missing)
+        return values.convert(
+            self.text, self.at[name], read, allowed=allowed, remedy=remedy, missing=missing, show=show
+        )
 
     def ids(self) -> list[str]:
         return values.convert(
@@ -198,5 +206,6 @@ class _ColumnReader:
                 raise values.Unreadable(parsed.problem)
             return parsed
 
-        remedy = "Correct the field (digits are shown as 9), leave it empty, or give ages in an age column."
-        return self._convert("dob", read, dates.ParsedDate(), f"{dates.ALLOWED}, or nothing", remedy), orders
+        allowed = f"{dates.ALLOWED}, or nothing"
+        remedy = "Correct the field (shown here without its digits), leave it empty, or give ages instead."
+        return self._convert("dob", read, dates.ParsedDate(), allowed, remedy, show=masked), orders

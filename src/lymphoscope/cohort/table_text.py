@@ -13,7 +13,7 @@ from lymphoscope.errors import InputError
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
-_DATE_LIKE = re.compile(r"\d{1,4}\s*[-/.]\s*\d{1,2}\s*[-/.]\s*\d{1,4}|\d{6,}")
+_DATE_LIKE = re.compile(r"\d{1,4}\s*[-/.]\s*\d{1,2}\s*[-/.]\s*\d{1,4}|\d{6,}|(?<!\d)(?:18|19|20)\d\d(?!\d)")
 _EXCEL_HINT = re.compile(r"sep=([,;\t])", re.IGNORECASE)
 _AS_TEXT = "Export the table as comma-separated text (CSV, UTF-8)."
 _SHOWN_CHARACTERS = 40

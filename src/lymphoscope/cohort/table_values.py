@@ -56,8 +56,11 @@ def convert(
     remedy: str,
     missing: Value,
     missing_words: frozenset[str] = MISSING,
+    show: Callable[[str], str] = shown,
 ) -> list[Value]:
     """Read every field of column number `at`; fields in `missing_words` become `missing`.
+
+    `show` turns a field into what a message may say of it.
 
     Raises
     ------
@@ -72,18 +75,23 @@ def convert(
         except Unreadable as problem:
             problems[field] = str(problem)
     if problems:
-        raise _bad_cells(table, at, fields, problems, allowed, remedy)
+        raise _bad_cells(table, at, problems, show, allowed, remedy)
     return [values[field] for field in fields]
 
 
 def _bad_cells(
-    table: TableText, at: int, fields: Sequence[str], problems: Mapping[str, str], allowed: str, remedy: str
+    table: TableText,
+    at: int,
+    problems: Mapping[str, str],
+    show: Callable[[str], str],
+    allowed: str,
+    remedy: str,
 ) -> InputError:
-    bad = [(line, field) for line, field in zip(table.lines, fields, strict=True) if field in problems]
+    bad = [(line, row[at]) for line, row in zip(table.lines, table.rows, strict=True) if row[at] in problems]
     line, field = bad[0]
     problem = problems[field]
     if len(bad) > 1:
-        rows = ", ".join(f"{row} ({shown(text)})" for row, text in bad[1:_BAD_CELLS_SHOWN])
+        rows = ", ".join(f"{row} ({show(text)})" for row, text in bad[1:_BAD_CELLS_SHOWN])
         more = f" and {len(bad) - _BAD_CELLS_SHOWN} others" if len(bad) > _BAD_CELLS_SHOWN else ""
         problem += f" ({len(bad)} such rows: this one, {rows}{more})"
     return InputError(
@@ -91,7 +99,7 @@ def _bad_cells(
         file=table.file,
         row=line,
         column=shown(table.header[at]) or f"number {at + 1}",
-        found=shown(field),
+        found=show(field),
         allowed=allowed,
         remedy=remedy,
     )
