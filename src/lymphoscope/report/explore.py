@@ -77,7 +77,7 @@ _KINDS = (
           "Solid line: nucleus. Dashed line: cell. Numbers of refused cells are marked as not measured, "
           "not dropped.", draw.segmentation, wide=True),
 )  # fmt: skip
-_VALUES = {draw.AGE: "age", draw.SEX: "sex", draw.COUNT: "lymphocyte count"}
+_VALUES = {draw.AGE: "age", draw.SEX: "sex", draw.COUNT: "a lymphocyte count above 0"}
 
 
 def write_explore(content: ExploreContent, folder: Path) -> Path:
@@ -106,8 +106,9 @@ def _plate(kind: _Kind, content: ExploreContent) -> Plate:
     drawn = kind.draw(content)
     if isinstance(drawn, str):
         return Plate(kind.name, kind.title, "", drawn, kind.wide, None, None)
-    # The file and the page's copy differ in nothing: ids are unique by the figure's name.
-    svg, png = to_svg(drawn, kind.name), to_png(drawn)
+    svg = to_svg(drawn, kind.name)
+    drawn.set_layout_engine("none")  # the layout just found is kept; finding it again would cost a third more
+    png = to_png(drawn)
     return Plate(kind.name, kind.title, kind.caption, _left_out(kind, content), kind.wide, svg, png)
 
 
@@ -115,7 +116,9 @@ def _left_out(kind: _Kind, content: ExploreContent) -> str:
     """How many patients the figure could not show, for want of which value."""
     parts = []
     for column in kind.needs:
-        n = int(np.isnan(content.clinical[:, column]).sum())
+        values = content.clinical[:, column]
+        # A count of 0 or below has no place on a logarithmic axis.
+        n = int((~(values > 0) if column == draw.COUNT else np.isnan(values)).sum())
         if n:
             parts.append(f"{plural(n, 'patient')} without {_VALUES[column]}")
     return f"Not shown: {', '.join(parts)}." if parts else ""

@@ -167,7 +167,8 @@ def images_per_patient(content: ExploreContent) -> Drawing:
     for axes, (look, mask) in zip(panels, groups, strict=True):
         _histograms(axes, [(look, n_images[mask])], edges)
         median = float(np.median(n_images[mask]))
-        axes.axvline(median, color=INK, linewidth=1.2, linestyle=(0, (3, 2)))
+        axes.axvline(median, color="#ffffff", linewidth=2.6)
+        axes.axvline(median, color="#000000", linewidth=1.2, linestyle=(0, (3, 2)))
         axes.set_title(f"{look.title} (median {median:g})")
         axes.set_xlabel("Photographs per patient")
         _finish(axes, "Patients" if axes is panels[0] else "")
@@ -255,7 +256,7 @@ def segmentation(content: ExploreContent) -> Drawing:
         axes.imshow(example.image[frame], interpolation="none")
         _outline(axes, example.nucleus[frame], "solid")
         _outline(axes, example.cell[frame], "dashed")
-        text = "accepted" if example.ok else f"refused: {_two_lines(example.reason or 'no reason given')}"
+        text = "accepted" if example.ok else _two_lines(f"refused: {example.reason or 'no reason given'}")
         axes.set_title(text, fontsize=7, fontweight="normal" if example.ok else "bold")
     return figure
 
@@ -280,7 +281,7 @@ def _outline(axes: Axes, mask: npt.NDArray[np.bool_], style: str) -> None:
             axes.contour(mask.astype(float), [0.5], colors=[colour], linewidths=[width], linestyles=[line])
 
 
-def _two_lines(text: str, width: int = 18) -> str:
+def _two_lines(text: str, width: int = 21) -> str:
     text = text if len(text) <= 2 * width else f"{text[: 2 * width - 1]}…"
     at = text.rfind(" ", 0, width)
     return text if len(text) <= width or at < 0 else f"{text[:at]}\n{text[at + 1 :]}"
@@ -392,14 +393,15 @@ def _plain_numbers(axis: Axis) -> None:
 
 
 def _finish(axes: Axes, y_label: str, headroom: float = 1.05) -> Figure:
+    """Whole numbers of patients from 0 up; axes that share their scale get the highest one's."""
     axes.set_ylabel(y_label)
-    top = axes.dataLim.y1
-    axes.set_ylim(0, max(top, 1) * headroom)
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    shared = axes.get_shared_y_axes().get_siblings(axes)
+    axes.set_ylim(0, max([1.0, *(other.dataLim.y1 for other in shared)]) * headroom)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.grid(axis="y", color=LINE, linewidth=0.5)
     axes.set_axisbelow(True)
-    figure = axes.get_figure()
-    assert isinstance(figure, Figure)
     return figure
 
 

@@ -62,7 +62,8 @@ def render_report(content: ReportContent) -> str:
         **values,
         style=style(),
         headline=wording.headline(values["unlabelled"]),
-        level=wording.level_text(_first_interval(content)),
+        level=wording.level_text(_ladder_intervals(content)),
+        patient_level=wording.level_text(row.probability for row in content.patients),
         trust=list(trust_lines(content)),
         findings_by_severity=group_findings(content.findings),
         input_names=figures.INPUT_NAMES,
@@ -136,9 +137,9 @@ def chosen_rung(content: ReportContent) -> Rung | None:
     return next((rung for rung in rungs if rung.chosen), None)
 
 
-def _first_interval(content: ReportContent) -> Interval | None:
-    rows = (row.probability for row in content.patients)
-    return next((interval for interval in rows if interval is not None), None)
+def _ladder_intervals(content: ReportContent) -> Iterator[Interval | None]:
+    for rung in content.ladder.rungs if content.ladder else ():
+        yield rung.overall.balanced_accuracy
 
 
 def _figures(content: ReportContent) -> dict[str, Markup]:

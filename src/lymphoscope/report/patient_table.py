@@ -16,6 +16,7 @@ from PIL import Image
 
 from lymphoscope.report.content import CellCrop, Decision, PatientRow
 from lymphoscope.report.wording import describe_clinical, probability_text, signed
+from lymphoscope.stats.intervals import Interval
 
 CROP_SIDE = 72
 """Side of a cell on the page, in pixels: about 200 dots per inch at the printed 9 mm."""
@@ -48,12 +49,18 @@ def strongest_cells(evidence: npt.ArrayLike, k: int) -> tuple[list[int], list[in
     return speaks_for, speaks_against
 
 
-def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
-    """Sort key that puts P2 before P10."""
-    parts = re.split(r"(\d+)", text)
-    return tuple(
-        (0, int(part)) if part.isascii() and part.isdigit() else (1, part.casefold()) for part in parts
-    )
+SortKey = tuple[tuple[int, int, str], ...]
+
+
+def natural_key(text: str) -> SortKey:
+    """Sort key that puts P2 before P10; works for any text."""
+    key = []
+    for part in re.split(r"([0-9]+)", text):
+        digits = part.lstrip("0")
+        # Length before digits is the order of numbers, without turning an endless id into a number.
+        numeric = part.isascii() and part.isdecimal()
+        key.append((0, len(digits), digits) if numeric else (1, 0, part.casefold()))
+    return tuple(key)
 
 
 @dataclass(frozen=True)
@@ -152,6 +159,19 @@ def _x(probability: float) -> str:
     return f"{_BAR_MARGIN + inner * min(max(probability, 0.0), 1.0):.1f}"
 
 
+def _interval_parts(interval: Interval, middle: float) -> list[str]:
+    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return []
+    low, high = _x(interval.low), _x(interval.high)
+    return [
+        f'<line class="interval" x1="{low}" x2="{high}" y1="{middle}" y2="{middle}"/>',
+        *(
+            f'<line class="end" x1="{end}" x2="{end}" y1="{middle - 4}" y2="{middle + 4}"/>'
+            for end in (low, high)
+        ),
+    ]
+
+
 def interval_bar(row: PatientRow, threshold: float) -> Markup:
     """A patient's probability on a line from 0 to 1: dot, interval, and the threshold as a dashed line."""
     cut = threshold if row.threshold is None else row.threshold
@@ -161,15 +181,10 @@ def interval_bar(row: PatientRow, threshold: float) -> Markup:
         f'<line class="cut" x1="{_x(cut)}" x2="{_x(cut)}" y1="1" y2="{_BAR_HEIGHT - 1}"/>',
     ]
     text = "No probability"
-    if row.probability is not None:
-        low, high = _x(row.probability.low), _x(row.probability.high)
-        at = _x(row.probability.estimate)
+    if row.probability is not None and math.isfinite(row.probability.estimate):
+        parts += _interval_parts(row.probability, middle)
         dot = "open" if row.decision == "not advised" else "half" if row.decision == "cannot say" else "full"
-        parts.append(f'<line class="interval" x1="{low}" x2="{high}" y1="{middle}" y2="{middle}"/>')
-        parts.extend(
-            f'<line class="end" x1="{end}" x2="{end}" y1="{middle - 4}" y2="{middle + 4}"/>'
-            for end in (low, high)
-        )
+        at = _x(row.probability.estimate)
         parts.append(f'<circle class="dot {dot}" cx="{at}" cy="{middle}" r="4.5"/>')
         text = f"Probability {probability_text(row.probability)}"
     label = escape(f"{text}; threshold {cut:.2f}")

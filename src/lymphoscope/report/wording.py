@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lymphoscope.report.content import Comparison, Ladder, PatientRow, Rung
 from lymphoscope.stats.intervals import Interval
@@ -33,6 +33,8 @@ def signed(value: float | None, digits: int = 2) -> str:
 
 def probability(value: float) -> str:
     """A probability; never 0.00 or 1.00, which would be certainty by rounding."""
+    if not math.isfinite(value):
+        return "not known"
     if value < 0.005:
         return "< 0.01"
     return "> 0.99" if value > 0.995 else f"{value:.2f}"
@@ -60,19 +62,21 @@ def range_text(interval: Interval, digits: int = 2) -> str:
 
 def percent(value: float | None) -> str:
     """A share as a whole percentage: "96 %"."""
-    return f"{100 * value:.0f} %" if value is not None and math.isfinite(value) else "not known"
+    return f"{100 * value:.0f}\u00a0%" if value is not None and math.isfinite(value) else "not known"
 
 
 def percent_text(interval: Interval | None) -> str:
     """A share and its interval: "96 % (92 to 99 %)"."""
     if interval is None or not math.isfinite(interval.estimate):
         return NOT_MEASURED
-    return f"{percent(interval.estimate)} ({100 * interval.low:.0f} to {100 * interval.high:.0f} %)"
+    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return f"{percent(interval.estimate)} (no interval)"
+    return f"{percent(interval.estimate)} ({100 * interval.low:.0f} to {percent(interval.high)})"
 
 
 def plural(n: int, one: str, many: str | None = None) -> str:
-    """ "1 patient", "2 patients"."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}".replace(",", " ")
+    """ "1 patient", "2 patients", with a thin space between thousands that no line breaks at."""
+    return f"{n:,}".replace(",", "\u202f") + f" {one if n == 1 else many or one + 's'}"
 
 
 def describe_clinical(age: float, sex: float, count: float) -> str:
@@ -93,7 +97,7 @@ def headline(unlabelled: Sequence[PatientRow]) -> str:
     """The answer for the cohort in one or two sentences."""
     n = len(unlabelled)
     if n == 0:
-        return "Every patient of this cohort already has a label: there is nobody to advise on."
+        return "No patient of this cohort is without a diagnosis: there is nobody to advise on."
     advised, not_advised, unsure = (
         sum(row.decision == decision for row in unlabelled)
         for decision in ("advised", "not advised", "cannot say")
@@ -158,6 +162,6 @@ def told_apart(difference: Interval) -> str:
     return "yes, worse" if difference.high < 0 else "no"
 
 
-def level_text(interval: Interval | None) -> str:
-    """The confidence level as text: "95 %"."""
-    return percent(interval.level if interval is not None else 0.95)
+def level_text(intervals: Iterable[Interval | None]) -> str:
+    """The confidence level of the first interval there is: "95 %"."""
+    return percent(next((interval.level for interval in intervals if interval is not None), 0.95))
