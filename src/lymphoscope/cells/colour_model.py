@@ -12,11 +12,13 @@ _BINS = 20
 _DENSITY_SCALE = 0.03
 _BIN_WIDTH = 0.28
 _FIRST_BIN = 3.5
-_FLOOR = 2e-5
+_FLOOR = np.float32(2e-5)
 _LIMIT = 3.0
-_KERNEL = np.exp(-0.5 * np.arange(-2, 3, dtype=np.float32) ** 2)
-_KERNEL /= _KERNEL.sum()
-_DELTA = np.ones((1, 1), dtype=np.float32)
+_SMOOTH = np.exp(-0.5 * np.subtract.outer(np.arange(_BINS), np.arange(_BINS)) ** 2).astype(np.float32)
+_SMOOTH /= np.float32(np.sqrt(2 * np.pi))
+_DIAGONAL = _BINS * _BINS + _BINS + 1
+_SMEAR = ((1, 0.6), (2, 0.15))
+_SMEAR_TOTAL = 1.0 + 2 * sum(weight for _, weight in _SMEAR)
 
 Codes = npt.NDArray[np.int32]
 
@@ -35,16 +37,27 @@ def colour_codes(image: RgbImage, white: Plane) -> Codes:
 
 
 def log_likelihood_ratio(codes: Codes, inside: Mask, outside: Mask) -> Plane:
-    """log p(colour | inside) − log p(colour | outside) of every pixel, clipped to ±3, shape (H, W)."""
-    ratio = np.log(_density(codes[inside])) - np.log(_density(codes[outside]))
-    return np.clip(ratio, -_LIMIT, _LIMIT).astype(np.float32)[codes]
+    """log p(colour | inside) − log p(colour | outside) of every colour bin, clipped to ±3, shape (8000,).
+
+    What lies outside may be seen inside the contour a little darker or paler, as red cells differ in
+    thickness; so the outer histogram is also smeared along its diagonal, where only the amount of stain
+    changes.
+    """
+    near, far = _densities(codes[inside], codes[outside])
+    smeared = far.copy()
+    for shift, weight in _SMEAR:
+        smeared += np.float32(weight) * (np.roll(far, shift * _DIAGONAL) + np.roll(far, -shift * _DIAGONAL))
+    smeared /= np.float32(_SMEAR_TOTAL)
+    ratio = np.log(near + _FLOOR) - np.log(smeared + _FLOOR)
+    return np.clip(ratio, -_LIMIT, _LIMIT)
 
 
-def _density(codes: Codes) -> Plane:
-    """Smoothed histogram of bin numbers, shape (8000,), sums to about 1, nowhere 0."""
-    cube = np.bincount(codes, minlength=_BINS**3).astype(np.float32)
-    for _ in range(3):
-        # Smooth the first axis, then bring the next one to the front.
-        rows = cv2.sepFilter2D(cube.reshape(_BINS, -1), -1, _DELTA, _KERNEL, borderType=cv2.BORDER_REPLICATE)
-        cube = np.ascontiguousarray(rows.reshape(_BINS, _BINS, _BINS).transpose(1, 2, 0))
-    return cube.ravel() / np.float32(max(len(codes), 1)) + np.float32(_FLOOR)
+def _densities(first: Codes, second: Codes) -> tuple[Plane, Plane]:
+    """Smoothed histograms of two sets of bin numbers, each of shape (8000,) and sum about 1."""
+    cubes = np.empty((2, _BINS**3), dtype=np.float32)
+    for i, codes in enumerate((first, second)):
+        np.divide(np.bincount(codes, minlength=_BINS**3), max(len(codes), 1), out=cubes[i])
+    along_first = np.matmul(_SMOOTH, cubes.reshape(2, _BINS, -1))
+    along_second = np.matmul(_SMOOTH, along_first.reshape(2 * _BINS, _BINS, _BINS))
+    smooth = np.matmul(along_second.reshape(-1, _BINS), _SMOOTH).reshape(2, -1)
+    return smooth[0], smooth[1]

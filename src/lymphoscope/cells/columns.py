@@ -193,10 +193,10 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "background_red_cell_red_od",
         "OD",
-        "Median OD red of other stained matter, mostly red cells; 0 where there is none.",
+        "Mean OD red of other stained matter, mostly red cells; 0 where there is none.",
     ),
-    Column("background_red_cell_green_od", "OD", "Median OD green of the same."),
-    Column("background_red_cell_blue_od", "OD", "Median OD blue of the same."),
+    Column("background_red_cell_green_od", "OD", "Mean OD green of the same."),
+    Column("background_red_cell_blue_od", "OD", "Mean OD blue of the same."),
 )
 
 MORPHOLOGY_COLUMNS: tuple[str, ...] = tuple(column.name for column in COLUMNS)

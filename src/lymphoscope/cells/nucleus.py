@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import cv2
@@ -11,12 +12,23 @@ import numpy.typing as npt
 from lymphoscope.cells.stain import Mask, Plane
 
 _LEVELS = 64
+_NOT_ORDERED = np.tril_indices(_LEVELS - 1)
 _DENSITY_RANGE = 2.0
 _CENTRE_SPREAD = 0.2
 _MOST_PIECES = 6
 _SMALLEST_LOBE = 0.04
 _WORTH_OF_AREA = 0.12
+_LEAST_SHARE = 0.3
 _LOBE_GAP = 0.8
+_EDGE_LEVEL = 0.46
+_ROUNDS = 2
+_EDGE_BLUR = 0.06
+_OPENING = 0.08
+_LARGEST_HOLE = 0.05
+_LEAST_CYTOPLASM = 0.05
+_USUAL_CYTOPLASM = 0.3
+_LEAST_TO_CUT = 0.002
+_CONVEX = 0.93
 _CORE_DEPTHS = (0.5, 0.65, 0.8)
 
 
@@ -26,7 +38,7 @@ def nuclear_threshold(density: Plane) -> float:
     Otsu's criterion for three classes (background; red cells and cytoplasm; nuclei), IEEE Trans Syst Man
     Cybern 1979;9:62–66.
     """
-    code = np.clip(density * (_LEVELS / _DENSITY_RANGE), 0, _LEVELS - 1).astype(np.uint8)
+    code = cv2.convertScaleAbs(np.clip(density, 0.0, _DENSITY_RANGE), alpha=(_LEVELS - 1) / _DENSITY_RANGE)
     weight = np.bincount(code.ravel(), minlength=_LEVELS).astype(np.float64)
     mass = np.concatenate([[0.0], np.cumsum(weight)])
     moment = np.concatenate([[0.0], np.cumsum(weight * np.arange(_LEVELS))])
@@ -34,9 +46,10 @@ def nuclear_threshold(density: Plane) -> float:
     squared = (moment[None, :] - moment[:, None]) ** 2 / np.where(share > 0, share, np.inf)
     # squared[i, j] belongs to the class of levels i to j - 1; the lower threshold lies below the upper.
     between = squared[0, 1:-1, None] + squared[1:-1, 1:-1] + squared[None, 1:-1, -1]
-    between[np.tril_indices(len(between))] = -1.0
+    between[_NOT_ORDERED] = -1.0
     upper = int(np.unravel_index(between.argmax(), between.shape)[1]) + 1
-    return upper * _DENSITY_RANGE / _LEVELS
+    # Codes are rounded, so a class begins half a level below its first code.
+    return (upper - 0.5) * _DENSITY_RANGE / (_LEVELS - 1)
 
 
 def central_nucleus(nuclear: Mask) -> Mask | None:
@@ -49,37 +62,52 @@ def central_nucleus(nuclear: Mask) -> Mask | None:
     pieces, count = _cut_at_waists(nuclear)
     if count == 0:
         return None
-    height, width = nuclear.shape
+    flat = pieces.ravel()
+    area = np.bincount(flat, minlength=count + 1)[1:]
+    closeness = np.bincount(flat, _closeness(*nuclear.shape), minlength=count + 1)[1:]
+    order = np.argsort(-closeness, kind="stable")[:_MOST_PIECES]
+    near = [int(i) for i in order if area[i] > _SMALLEST_LOBE * area[order[0]]]
+    masks: list[Mask] = [pieces == i + 1 for i in near]
+    if len(masks) == 1:
+        return masks[0]
+    nucleus: Mask = np.logical_or.reduce([masks[i] for i in _best_centred(masks, area[near])])
+    return nucleus
+
+
+@functools.lru_cache(maxsize=4)
+def _closeness(height: int, width: int) -> npt.NDArray[np.float64]:
+    """Weight of every pixel, row by row: a Gaussian around the middle of the photograph."""
     spread = _CENTRE_SPREAD * min(height, width)
     x = np.exp(-0.5 * ((np.arange(width) - (width - 1) / 2) / spread) ** 2)
     y = np.exp(-0.5 * ((np.arange(height) - (height - 1) / 2) / spread) ** 2)
-    closeness = np.bincount(pieces.ravel(), np.outer(y, x).ravel(), minlength=count + 1)[1:]
-    area = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
-    order = np.argsort(-closeness, kind="stable")[:_MOST_PIECES]
-    near = [int(i) + 1 for i in order if area[i] > _SMALLEST_LOBE * area[order[0]]]
-    masks = [pieces == i for i in near]
-    best, least = masks[:1], np.inf
-    gaps = _gaps(masks) if len(masks) > 1 else np.zeros((1, 1))
-    total = sum(float(area[i - 1]) for i in near)
-    boxes = np.array([cv2.boundingRect(mask.astype(np.uint8)) for mask in masks], dtype=np.float64)
+    return np.outer(y, x).ravel()
+
+
+def _best_centred(masks: list[Mask], area: npt.NDArray[np.int64]) -> tuple[int, ...]:
+    """Which pieces together make the nucleus: those whose common box is nearest the middle for their area."""
+    height, width = masks[0].shape
+    gaps = _gaps(masks)
+    boxes = np.array([cv2.boundingRect(mask.view(np.uint8)) for mask in masks], dtype=np.float64)
+    corner, far_corner = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    best: tuple[int, ...] = (int(area.argmax()),)
+    least = np.inf
     for size in range(1, len(masks) + 1):
         for chosen in itertools.combinations(range(len(masks)), size):
-            covered = sum(float(area[near[i] - 1]) for i in chosen)
-            if not _hangs_together(gaps, chosen, _LOBE_GAP * np.sqrt(covered / np.pi)):
+            at = list(chosen)
+            covered = float(area[at].sum())
+            if covered < _LEAST_SHARE * area.max():
                 continue
-            corner = boxes[list(chosen), :2].min(axis=0)
-            far_corner = (boxes[list(chosen), :2] + boxes[list(chosen), 2:]).max(axis=0)
-            away = np.hypot(*((corner + far_corner) / 2 - (width / 2, height / 2))) / min(height, width)
-            cost = away - _WORTH_OF_AREA * covered / total
-            if cost < least:
-                least, best = cost, [masks[i] for i in chosen]
-    nucleus: Mask = np.logical_or.reduce(best)
-    return nucleus
+            middle = (corner[at].min(axis=0) + far_corner[at].max(axis=0)) / 2
+            away = np.hypot(middle[0] - width / 2, middle[1] - height / 2) / min(height, width)
+            cost = away - _WORTH_OF_AREA * covered / float(area.sum())
+            if cost < least and _hangs_together(gaps, chosen, _LOBE_GAP * np.sqrt(covered / np.pi)):
+                least, best = cost, chosen
+    return best
 
 
 def _gaps(masks: list[Mask]) -> npt.NDArray[np.float64]:
     """Shortest distance between every two masks, in pixels, shape (n_masks, n_masks)."""
-    distances = [cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3) for mask in masks]
+    distances = [_distance_to(mask) for mask in masks]
     return np.array([[distance[mask].min() for mask in masks] for distance in distances], dtype=np.float64)
 
 
@@ -97,71 +125,91 @@ def _hangs_together(gaps: npt.NDArray[np.float64], chosen: tuple[int, ...], wide
 
 def _cut_at_waists(nuclear: Mask) -> tuple[npt.NDArray[np.int32], int]:
     """Pieces of the mask, numbered from 1: its connected parts, each cut where it is clearly narrowest."""
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(nuclear.astype(np.uint8), connectivity=4)
-    pieces = parts.astype(np.int32)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(nuclear.view(np.uint8), connectivity=4)
+    pieces = np.asarray(parts, dtype=np.int32)
     total = count - 1
-    smallest = 0.002 * nuclear.size
     for part in range(1, count):
-        if stats[part, cv2.CC_STAT_AREA] < smallest:
+        left, top, width, height, area = (int(value) for value in stats[part])
+        if area < _LEAST_TO_CUT * nuclear.size:
             continue
-        x, y, width, height = stats[part, :4]
-        window = (slice(y, y + height), slice(x, x + width))
-        own = np.pad(parts[window] == part, 1).astype(np.uint8)
-        depth = np.asarray(cv2.distanceTransform(own, cv2.DIST_L2, 3), dtype=np.float32)
-        cores = _separate_cores(depth)
-        if cores is None:
+        window = (slice(top, top + height), slice(left, left + width))
+        own: Mask = pieces[window] == part
+        bordered = cv2.copyMakeBorder(own.view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+        if _is_convex(own, area):
             continue
-        nearest = np.argmin(
-            [cv2.distanceTransform((~c).astype(np.uint8), cv2.DIST_L2, 3) for c in cores], axis=0
-        )
-        label = np.where(nearest > 0, total + nearest, part)[1:-1, 1:-1]
-        here = parts[window] == part
-        pieces[window][here] = label[here]
-        total += len(cores) - 1
+        cores = _separate_cores(np.asarray(cv2.distanceTransform(bordered, cv2.DIST_L2, 3), dtype=np.float32))
+        if cores:
+            nearest = np.argmin([_distance_to(core) for core in cores], axis=0)[1:-1, 1:-1]
+            pieces[window][own] = np.where(nearest > 0, total + nearest, part)[own]
+            total += len(cores) - 1
     return pieces, total
+
+
+def _is_convex(mask: Mask, area: int) -> bool:
+    """Whether a mask of `area` pixels nearly fills its convex hull, so that it can have no waist."""
+    hull = cv2.convexHull(cv2.findNonZero(mask.view(np.uint8)))
+    return area > _CONVEX * (cv2.contourArea(hull) + 0.5 * cv2.arcLength(hull, True) + 1.0)
+
+
+def _distance_to(mask: Mask) -> Plane:
+    """Distance of every pixel from the nearest one of `mask`, in pixels."""
+    return np.asarray(cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 3), dtype=np.float32)
 
 
 def count_lobes(nucleus: Mask) -> int:
     """Number of parts of a nucleus, separate or joined by a waist; at least 1 where it is not empty."""
-    return _cut_at_waists(np.pad(nucleus, 1))[1]
+    return _cut_at_waists(nucleus)[1]
 
 
-def _separate_cores(depth: Plane) -> list[Mask] | None:
-    """Parts that lie deep inside and fall apart when the shallow rim is taken off; None where one stays."""
+def _separate_cores(depth: Plane) -> list[Mask]:
+    """Parts that lie deep inside and fall apart when the shallow rim is taken off; none where one stays."""
     deepest = float(depth.max())
     for share in _CORE_DEPTHS:
         count, cores = cv2.connectedComponents((depth > share * deepest).astype(np.uint8), connectivity=8)
         if count > 2:
             return [cores == i for i in range(1, count)]
-    return None
+    return []
 
 
 def refine_nucleus(density: Plane, nucleus: Mask, cell: Mask) -> Mask:
-    """The nucleus with its edge at half height between cytoplasm and nucleus, inside `cell`.
+    """The nucleus with its edge about half way between cytoplasm and nucleus in density, inside `cell`.
 
-    Density is blurred by about a twelfth of the nucleus's radius, so that the outline follows the nucleus and
-    not its chromatin. Where there is next to no cytoplasm to compare with, what surrounds the cell is used.
+    Density is blurred by a little of the nucleus's radius, so that the outline follows the nucleus and not
+    its chromatin. Where there is next to no cytoplasm to compare with, three tenths of the nucleus's own
+    density stand for it.
     """
     area = np.count_nonzero(nucleus)
     radius = np.sqrt(area / np.pi)
-    distance = cv2.distanceTransform((~nucleus).astype(np.uint8), cv2.DIST_L2, 3)
-    around: Mask = cell & (distance > max(1.5, 0.08 * radius))
-    if np.count_nonzero(around) < 0.05 * area:
-        return nucleus & cell
-    smooth = cv2.GaussianBlur(density, (0, 0), max(0.5, 0.06 * radius))
-    level = 0.5 * (np.median(smooth[around]) + np.median(smooth[nucleus]))
-    dark = ((smooth > level) & cell).astype(np.uint8)
-    dark = cv2.morphologyEx(dark, cv2.MORPH_OPEN, disc(0.08 * radius))
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(dark, connectivity=4)
+    around: Mask = cell & (_distance_to(nucleus) > max(1.5, 0.08 * radius))
+    smooth = np.asarray(cv2.GaussianBlur(density, (0, 0), max(0.5, _EDGE_BLUR * radius)), dtype=np.float32)
+    inner = float(np.median(smooth[nucleus]))
+    enough = np.count_nonzero(around) > _LEAST_CYTOPLASM * area
+    outer = float(np.median(smooth[around])) if enough else _USUAL_CYTOPLASM * inner
+    level = _edge_level(smooth[cell], inner, outer)
+    dark: Mask = (smooth > level) & cell
+    opened = cv2.morphologyEx(dark.view(np.uint8), cv2.MORPH_OPEN, disc(_OPENING * radius))
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
     kept = stats[:, cv2.CC_STAT_AREA] > 0.06 * area
     kept[0] = False
     refined: Mask = kept[parts]
-    return fill_holes(refined, 0.05 * area) if count > 1 and kept.any() else nucleus
+    return fill_holes(refined, _LARGEST_HOLE * area) if count > 1 and kept.any() else nucleus & cell
+
+
+def _edge_level(inside_cell: Plane, inner: float, outer: float) -> float:
+    """Density of the nucleus's edge, given first guesses of the nucleus's and the cytoplasm's."""
+    level = outer + _EDGE_LEVEL * (inner - outer)
+    for _ in range(_ROUNDS):
+        above = inside_cell > level
+        if not 0.1 < np.count_nonzero(above) / len(inside_cell) < 0.9:
+            break
+        inner, outer = float(np.median(inside_cell[above])), float(np.median(inside_cell[~above]))
+        level = outer + _EDGE_LEVEL * (inner - outer)
+    return level
 
 
 def fill_holes(mask: Mask, largest: float) -> Mask:
     """`mask` with its holes of at most `largest` pixels filled."""
-    count, parts, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats((~mask).view(np.uint8), connectivity=4)
     if count < 2:
         return mask
     height, width = mask.shape

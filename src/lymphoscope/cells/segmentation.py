@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from lymphoscope.cells.colour_model import colour_codes, log_likelihood_ratio
-from lymphoscope.cells.contour import star_contour
+from lymphoscope.cells.cell_outline import CellOutline, outline_cell, place_edge
 from lymphoscope.cells.nucleus import (
     central_nucleus,
     disc,
@@ -38,6 +37,21 @@ _LEAST_SOLIDITY = 0.4
 
 
 @dataclass(frozen=True, eq=False)
+class Frame:
+    """The whole photograph reduced to about 112 pixels on its shorter side.
+
+    Attributes
+    ----------
+    od : float32 (h, w, 3), optical density against the background.
+    cell, others : bool (h, w), the central cell and the nuclei of other cells.
+    """
+
+    od: Plane
+    cell: Mask
+    others: Mask
+
+
+@dataclass(frozen=True, eq=False)
 class Segmentation:
     """Masks of one cell.
 
@@ -47,7 +61,7 @@ class Segmentation:
     ok : whether a cell was found.
     reason : why not; "" where `ok`.
     white : float32 (3,), RGB of the empty background.
-    others : bool (H, W), nuclei of other cells.
+    frame : the whole photograph at about 112 pixels, for what surrounds the cell.
     """
 
     nucleus: Mask
@@ -55,7 +69,7 @@ class Segmentation:
     ok: bool
     reason: str
     white: Plane
-    others: Mask
+    frame: Frame
 
 
 def segment_kmeans(image: RgbImage) -> Mask:
@@ -108,22 +122,28 @@ def segment(image: RgbImage) -> Segmentation:
     size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
     smaller = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if shrink > 1.0 else image
     coarse = np.asarray(cv2.GaussianBlur(smaller, (0, 0), 0.6), dtype=np.uint8)
-    white = background_colour(coarse)
+    white = background_colour(coarse[::2, ::2])
     od = optical_density(coarse, white)
     density = nuclear_density(od)
     nuclear: Mask = density > nuclear_threshold(density)
     nucleus = central_nucleus(nuclear)
     reason = _unusable(density, nucleus)
     if nucleus is None or reason:
-        return _not_found(image, white, reason)
+        return _not_found(image, white, Frame(od, np.zeros_like(nuclear), nuclear), reason)
     others: Mask = nuclear & ~nucleus
-    cell = _outline_cell(coarse, white, od, nucleus, others)
-    return _at_full_resolution(image, white, nucleus, cell, others)
+    outline = outline_cell(coarse, white, od, nucleus, others)
+    near_nucleus, near_cell, view = _at_full_resolution(image, white, nucleus, outline, shrink)
+    frame = Frame(od, outline.cell, others)
+    if not near_nucleus.any():
+        return _not_found(image, white, frame, "no nucleus")
+    fine_nucleus, fine_cell = np.zeros((2, height, width), dtype=np.bool_)
+    fine_nucleus[view], fine_cell[view] = near_nucleus, near_cell | near_nucleus
+    return Segmentation(fine_nucleus, fine_cell, True, "", white, frame)
 
 
-def _not_found(image: RgbImage, white: Plane, reason: str) -> Segmentation:
+def _not_found(image: RgbImage, white: Plane, frame: Frame, reason: str) -> Segmentation:
     nothing = np.zeros(image.shape[:2], dtype=np.bool_)
-    return Segmentation(nothing, nothing, False, reason, white, nothing)
+    return Segmentation(nothing, nothing, False, reason, white, frame)
 
 
 def _unusable(density: Plane, nucleus: Mask | None) -> str:
@@ -135,88 +155,53 @@ def _unusable(density: Plane, nucleus: Mask | None) -> str:
         return "no nucleus of sufficient size"
     if area > _LARGEST_AREA * nucleus.size:
         return "nucleus fills the photograph"
-    contrast = float(np.median(density[nucleus]) - np.median(density[~nucleus]))
+    contrast = float(density[nucleus].mean() - density[~nucleus].mean())
     if contrast < _LEAST_CONTRAST:
         return "too little contrast"
-    hull = cv2.convexHull(cv2.findNonZero(nucleus.astype(np.uint8)))
+    hull = cv2.convexHull(cv2.findNonZero(nucleus.view(np.uint8)))
     if area < _LEAST_SOLIDITY * max(cv2.contourArea(hull), 1.0):
         return "no compact nucleus"
     return ""
 
 
-def _outline_cell(coarse: RgbImage, white: Plane, od: Plane, nucleus: Mask, others: Mask) -> Mask:
-    """Outline of the cell around `nucleus`, the stained pixels `others` being nuclei of other cells."""
-    codes = colour_codes(coarse, white)
-    edge = _edge_strength(od)
-    area = np.count_nonzero(nucleus)
-    radius = float(np.sqrt(area / np.pi))
-    distance = cv2.distanceTransform((~nucleus).astype(np.uint8), cv2.DIST_L2, 3)
-    distance_to_others = (
-        cv2.distanceTransform((~others).astype(np.uint8), cv2.DIST_L2, 3)
-        if others.any()
-        else np.full(nucleus.shape, 1e3, dtype=np.float32)
-    )
-    edge[distance < max(1.0, 0.06 * radius)] = 0.0
-    sharp = edge[(distance > 0) & (distance < 1.5 * radius)]
-    edge = np.minimum(edge / max(float(np.quantile(sharp, 0.95)) if sharp.size else 1.0, 1e-6), 1.0)
-    moments = cv2.moments(nucleus.astype(np.uint8), binaryImage=True)
-    centre = (moments["m10"] / moments["m00"], moments["m01"] / moments["m00"])
-    ys, xs = np.nonzero(nucleus)
-    farthest = float(np.hypot(xs - centre[0], ys - centre[1]).max())
-    reach = min(max(2.6 * radius, 1.5 * farthest), 0.8 * min(nucleus.shape))
-    inside: Mask = (distance > 0) & (distance < 0.7 * radius) & (distance_to_others > 0.5 * radius)
-    outside: Mask = (distance > 1.3 * radius) & (distance_to_others > 0.8 * radius)
-    bias = 0.3
-    cell = nucleus
-    for _ in range(2):
-        if np.count_nonzero(outside) < 0.05 * nucleus.size:
-            outside = distance > 0.8 * radius
-        region = log_likelihood_ratio(codes, inside, outside) - np.float32(bias)
-        region[distance_to_others <= 1.0] = -1.0
-        region[nucleus] = 3.0
-        polygon = star_contour(
-            region,
-            edge,
-            centre,
-            reach,
-            region_weight=0.1 * reach / 44,
-            edge_weight=2.0,
-            jump_price=0.6,
-        )
-        filled = np.zeros(nucleus.shape, dtype=np.uint8)
-        cv2.fillPoly(filled, [np.round(polygon * 8).astype(np.int32)], 1, shift=3)
-        cell = filled.astype(np.bool_) | nucleus
-        inside = cell & ~nucleus
-        if np.count_nonzero(inside) < 30:
-            break
-        outside = ~cell & (distance_to_others > 0.5 * radius)
-        bias = 0.2
-    return cell
-
-
-def _edge_strength(od: Plane) -> Plane:
-    """Size of the colour gradient, shape (H, W)."""
-    dx = cv2.Scharr(od, cv2.CV_32F, 1, 0)
-    dy = cv2.Scharr(od, cv2.CV_32F, 0, 1)
-    squared = cv2.transform(cv2.add(cv2.multiply(dx, dx), cv2.multiply(dy, dy)), np.ones((1, 3), np.float32))
-    return np.asarray(cv2.sqrt(squared))
-
-
 def _at_full_resolution(
-    image: RgbImage, white: Plane, nucleus: Mask, cell: Mask, others: Mask
-) -> Segmentation:
-    """Masks of the photograph's own size, the nucleus's edge placed on its pixels."""
-    height, width = image.shape[:2]
+    image: RgbImage, white: Plane, nucleus: Mask, outline: CellOutline, shrink: float
+) -> tuple[Mask, Mask, tuple[slice, slice]]:
+    """Nucleus and cell with edges placed on the photograph's own pixels, and which part of it they are."""
+    size = image.shape[:2]
+    view = _window(outline.cell, size, margin=6)
+    crop = np.ascontiguousarray(image[view])
+    blurred = np.asarray(cv2.GaussianBlur(crop, (0, 0), 0.5 * shrink), dtype=np.uint8)
+    cell = place_edge(blurred, white, _enlarged(outline.cell, size, view), outline)
+    density = nuclear_density(optical_density(crop, white))
+    return refine_nucleus(density, _enlarged(nucleus, size, view), cell), cell, view
 
-    def enlarged(mask: Mask) -> Mask:
-        grown = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-        larger: Mask = grown > 0.5
-        return larger
 
-    fine_cell = enlarged(cell)
-    density = nuclear_density(optical_density(image, white))
-    fine_nucleus = refine_nucleus(density, enlarged(nucleus), fine_cell)
-    if not fine_nucleus.any():
-        return _not_found(image, white, "no nucleus")
-    fine_cell = fine_cell | fine_nucleus
-    return Segmentation(fine_nucleus, fine_cell, True, "", white, enlarged(others) & ~fine_cell)
+def _window(coarse: Mask, size: tuple[int, int], margin: int) -> tuple[slice, slice]:
+    """Rows and columns of the full frame of `size` that hold the coarse mask and a margin around it."""
+    x, y, w, h = cv2.boundingRect(coarse.astype(np.uint8))
+    down, right = size[0] / coarse.shape[0], size[1] / coarse.shape[1]
+    rows = slice(max(0, int(y * down) - margin), min(size[0], int((y + h) * down) + 1 + margin))
+    return rows, slice(max(0, int(x * right) - margin), min(size[1], int((x + w) * right) + 1 + margin))
+
+
+def _enlarged(coarse: Mask, size: tuple[int, int], view: tuple[slice, slice]) -> Mask:
+    """The part `view` of the coarse mask enlarged to the full frame of `size`."""
+    down, right = size[0] / coarse.shape[0], size[1] / coarse.shape[1]
+    rows, columns = view
+    # Pixel i of the frame lies at (i + ½) / scale − ½ of the coarse mask.
+    to_coarse = np.array(
+        [
+            [1 / right, 0.0, (columns.start + 0.5) / right - 0.5],
+            [0.0, 1 / down, (rows.start + 0.5) / down - 0.5],
+        ]
+    )
+    level = cv2.warpAffine(
+        coarse.view(np.uint8) * np.uint8(255),
+        to_coarse,
+        (columns.stop - columns.start, rows.stop - rows.start),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    larger: Mask = level > 127
+    return larger

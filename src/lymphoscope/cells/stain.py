@@ -31,7 +31,9 @@ def background_colour(image: RgbImage) -> Plane:
     cumulative = np.cumsum(np.bincount(green.ravel(), minlength=256))
     bright = float(np.searchsorted(cumulative, _BRIGHT_QUANTILE * cumulative[-1]))
     pixels = image[green >= _BRIGHT_BAND * bright]
-    return np.maximum(np.median(pixels, axis=0), 1.0).astype(np.float32)
+    levels = [np.cumsum(np.bincount(channel, minlength=256)) for channel in pixels.T]
+    median = [max(int(np.searchsorted(level, len(pixels) / 2)), 1) for level in levels]
+    return np.array(median, dtype=np.float32)
 
 
 def optical_density(image: RgbImage, white: Plane) -> Plane:

@@ -34,7 +34,7 @@ def summarise(bags: Bags) -> tuple[FloatArray, tuple[str, ...]]:
     q10, q25, q50, q75, q90 = _quantiles(values, counts.astype(np.int64), bags.offsets)
     table = np.stack([mean, sd, (q75 - q25) / _NORMAL_IQR, q10, q50, q90], axis=2)
     names = tuple(f"{column}:{statistic}" for column in bags.columns for statistic in STATISTICS)
-    return table.reshape(len(bags), -1), names
+    return table.reshape(len(bags), len(names)), names
 
 
 def _moments(
@@ -51,7 +51,7 @@ def _moments(
 
 def _quantiles(values: npt.NDArray[np.float32], counts: IntArray, offsets: IntArray) -> FloatArray:
     """Linearly interpolated quantiles of the present values, shape (n_quantiles, n_patients, n_columns)."""
-    ordered = np.ascontiguousarray(values.T)
+    ordered = values.T.copy()  # a copy in any case: it is sorted in place
     for start, stop in itertools.pairwise(offsets):
         ordered[:, start:stop].sort(axis=1)  # NaN goes last
     columns = np.arange(values.shape[1])
@@ -84,7 +84,7 @@ def alikeness(bags: Bags, scale: npt.ArrayLike, ridge: float = 0.05) -> tuple[Fl
     """
     values = np.asarray(bags.cells, dtype=np.float64) / np.asarray(scale, dtype=np.float64)
     out = np.full((len(bags), len(ALIKENESS)), np.nan)
-    complete = np.isfinite(values).all(axis=1)
+    complete: npt.NDArray[np.bool_] = np.asarray(np.isfinite(values).all(axis=1))
     covariances, patients = [], []
     for i, (start, stop) in enumerate(itertools.pairwise(bags.offsets)):
         cells = values[start:stop][complete[start:stop]]
