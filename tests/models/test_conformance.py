@@ -74,6 +74,14 @@ class _Unlucky(ClinicalLogistic):
         return replace(learned, logistic=replace(learned.logistic, intercept=noise))
 
 
+class _Sorting(ClinicalLogistic):
+    """Sorts the cells it is given in place."""
+
+    def _probability(self, bags: Bags) -> FloatArray:
+        bags.cells.sort(axis=0)
+        return super()._probability(bags)
+
+
 class _Inverted(ClinicalLogistic):
     """Shows evidence with the sign turned round."""
 
@@ -99,7 +107,8 @@ def _spans(bags: Bags) -> list[tuple[int, int]]:
         (_Identified, "patient ids"),
         (_Busy, "constructor"),
         (_Unlucky, "same seed"),
-        (_Inverted, "raise the probability"),
+        (_Sorting, "must not write to the bags"),
+        (_Inverted, "speaks most for malignancy"),
     ],
 )
 def test_the_suite_catches_a_broken_promise(

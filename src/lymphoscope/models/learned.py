@@ -103,7 +103,7 @@ class LearnedClassifier(BagClassifier):
     def predict_proba(self, bags: Bags) -> FloatArray:
         """Probability of reactive and malignant per patient, shape (n_patients, 2), rows sum to 1."""
         self.check_fitted()
-        malignant = self._probability(bags)
+        malignant = self._probability(bags) if len(bags) else np.empty(0)
         return np.stack([1.0 - malignant, malignant], axis=1)
 
     def state(self) -> State:

@@ -29,7 +29,8 @@ class JointNormal:
     def fit(cls, x: FloatArray) -> JointNormal:
         """Maximum likelihood from rows with NaN, by expectation-maximisation (Little and Rubin 2019, 11.2).
 
-        A column that is missing everywhere keeps mean 0 and variance 1.
+        Covariances are then shrunk by n_rows / (n_rows + n_columns), so that with many columns none is
+        guessed too boldly from the others. A column that is missing everywhere keeps mean 0 and variance 1.
         """
         absent: npt.NDArray[np.bool_] = np.asarray(np.isnan(x).all(axis=0))
         start = np.where(np.isnan(x), 0.0, x)
@@ -39,7 +40,9 @@ class JointNormal:
         normal = cls(mean, np.diag(np.where(absent, 1.0, variance + 1e-6)))
         for _ in range(_EM_STEPS if np.isnan(x).any() else 1):
             normal = normal._em_step(x, absent)
-        return normal
+        diagonal = np.diag(np.diag(normal.covariance))
+        trust = len(x) / (len(x) + x.shape[1])
+        return cls(normal.mean, diagonal + trust * (normal.covariance - diagonal))
 
     def _em_step(self, x: FloatArray, absent: npt.NDArray[np.bool_]) -> JointNormal:
         filled, open_covariance = np.empty_like(x), np.zeros_like(self.covariance)

@@ -1,0 +1,196 @@
+"""From the cells of a patient to a few numbers: level and spread of each column, reduced together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lymphoscope.cells.summary import summarise
+from lymphoscope.cohort.bags import Bags, FloatArray, segment_mean, segment_sum
+from lymphoscope.errors import InputError
+
+NOT_THE_CELL = ("background_", "neighbours_")
+"""Prefixes of columns that describe what lies around the cell: controls, not sources."""
+
+NOT_MORPHOLOGY = ("segmented", "cell_focus", "cell_on_frame_fraction")
+"""Columns that describe the photograph or how well the cell was found."""
+
+_LIMIT = 4.0
+_SMALLEST = 1e-6
+
+
+def cell_columns(bags: Bags) -> tuple[str, ...]:
+    """Names of the per-cell numbers that describe the cell itself.
+
+    Raises
+    ------
+    InputError : the bags hold images, or no such column.
+    """
+    if bags.columns is None:
+        raise InputError(
+            "this recipe needs per-cell numbers",
+            found=f"cells of shape {np.shape(bags.cells)} without column names",
+            allowed="bags whose cells are named numbers",
+            remedy="Measure the cells first, or choose a recipe for images.",
+        )
+    names = tuple(n for n in bags.columns if not n.startswith(NOT_THE_CELL) and n not in NOT_MORPHOLOGY)
+    if not names:
+        raise InputError("no column describes the cells", found=", ".join(bags.columns) or "no columns")
+    return names
+
+
+def level_and_spread(bags: Bags) -> FloatArray:
+    """Mean and standard deviation of every column per patient, shape (n_patients, 2 · n_columns).
+
+    The standard deviation is made unbiased (divided by n − 1.5 instead of n, nearly exact for a normal
+    column), else it would tell how many cells a patient has. NaN where no cell, or for the spread one cell,
+    has the number.
+    """
+    table, names = summarise(bags)
+    mean, sd = (table[:, [name.endswith(end) for name in names]] for end in (":mean", ":sd"))
+    n = _present(bags)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.hstack([mean, np.where(n > 1, sd * np.sqrt(n / (n - 1.5)), np.nan)])
+
+
+@dataclass(frozen=True)
+class PatientSpace:
+    """Robust scale of the level and spread of each column, and the principal components among patients.
+
+    Attributes
+    ----------
+    columns : names of the n_columns per-cell numbers used.
+    centre, scale : median and normalised interquartile range among training patients, (2 · n_columns,).
+    axes : principal axes of the scaled table, spreads weighted, shape (n_components, 2 · n_columns).
+    origin : projection of the mean patient on each axis.
+    deviations : standard deviation along each axis, descending.
+    """
+
+    columns: tuple[str, ...]
+    centre: FloatArray
+    scale: FloatArray
+    axes: FloatArray
+    origin: FloatArray
+    deviations: FloatArray
+
+    @classmethod
+    def fit(
+        cls, columns: tuple[str, ...], table: FloatArray, spread_weight: float, max_components: int
+    ) -> PatientSpace:
+        """Learn from `table`, the `level_and_spread` of the training patients.
+
+        Raises
+        ------
+        InputError : fewer than two patients have a cell with numbers.
+        """
+        seen = table[~np.isnan(table).all(axis=1)]
+        if len(seen) < 2:
+            raise InputError(
+                "too few training patients have a measured cell",
+                found=f"{len(seen)} of {len(table)} patients",
+                allowed="2 or more",
+                remedy="Add photographs, or choose a recipe on clinical values alone.",
+            )
+        centre, scale = _robust_scale(seen)
+        weight = np.repeat([1.0, spread_weight], len(columns))
+        weighted = _scaled(seen, centre, scale) * weight
+        mean = weighted.mean(axis=0)
+        _, singular, axes = np.linalg.svd(weighted - mean, full_matrices=False)
+        deviations = singular / np.sqrt(len(seen))
+        kept = min(max_components, max(1, int((deviations > _SMALLEST * deviations[0]).sum())))
+        axes = _signed(axes[:kept])
+        return cls(
+            columns, centre, scale, axes * weight, axes @ mean, np.maximum(deviations[:kept], _SMALLEST)
+        )
+
+    def components(self, table: FloatArray) -> FloatArray:
+        """Whitened principal components of `level_and_spread`, (n_patients, n_components).
+
+        A number that a patient lacks is taken as the median; NaN all along where no cell was measured.
+        """
+        out = (_scaled(table, self.centre, self.scale) @ self.axes.T - self.origin) / self.deviations
+        out[np.isnan(table).all(axis=1)] = np.nan
+        return out
+
+    def select(self, bags: Bags) -> Bags:
+        """`bags` with the columns that were there in training, in that order.
+
+        Raises
+        ------
+        InputError : one of them is missing.
+        """
+        have = bags.columns or ()
+        missing = [name for name in self.columns if name not in have]
+        if missing:
+            raise InputError(
+                "per-cell numbers that the model was trained on are missing",
+                found=", ".join(have) or "no named columns",
+                allowed=f"also {', '.join(missing)}",
+                remedy="Measure the cells with the version that trained the model, or fit it again.",
+            )
+        return bags.select_columns(self.columns)
+
+    def cell_shares(self, bags: Bags, coef: FloatArray) -> FloatArray:
+        """What each cell adds to `components @ coef`, (n_cells,): their mean per patient is exactly that.
+
+        A patient's level is the mean of its cells' values x, its spread s that of ½ (x − level)² / s + ½ s
+        (n − 1.5 instead of n aside). So both divide among the cells without a rest, and what sets a cell
+        apart from the patient's others is, to first order, what the log-odds would lose without it. A number
+        held at the limit of the scale is divided evenly, and a cell without numbers has no share.
+        """
+        bags = self.select(bags)
+        values, owner = np.asarray(bags.cells, dtype=np.float64), bags.patient_of_cell
+        table, n = level_and_spread(bags), _present(bags)
+        apart = np.hstack([values, _shares_of_spread(values, table, n, owner)])
+        scaled = _scaled(table, self.centre, self.scale)
+        with np.errstate(invalid="ignore"):
+            free = np.abs((table - self.centre) / self.scale) < _LIMIT
+        shares = np.where(free[owner], (apart - self.centre) / self.scale, scaled[owner])
+        # The mean runs over all cells, that of a column over the cells that have the number.
+        shares *= np.tile(bags.counts[:, None] / np.maximum(n, 1.0), 2)[owner]
+        shares[np.isnan(apart)] = 0.0
+        measured = np.where(np.isnan(values).all(axis=1), 0.0, 1.0)
+        part = measured / np.maximum(segment_mean(measured, bags.offsets)[owner], _SMALLEST)
+        slope = coef / self.deviations
+        return shares @ (slope @ self.axes) - (slope @ self.origin) * part
+
+
+def _shares_of_spread(
+    values: FloatArray, table: FloatArray, n: FloatArray, owner: npt.NDArray[np.int64]
+) -> FloatArray:
+    """Numbers per cell, (n_cells, n_columns), whose mean over a patient's cells is the patient's spread."""
+    mean, spread = np.hsplit(table, 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        bend = np.where(spread > 0, n / (n - 1.5) / spread, 0.0)
+    return 0.5 * ((values - mean[owner]) ** 2 * bend[owner] + spread[owner])
+
+
+def _present(bags: Bags) -> FloatArray:
+    """How many cells of each patient have each number, (n_patients, n_columns)."""
+    present = np.where(np.isnan(np.asarray(bags.cells)), 0.0, 1.0)
+    return segment_sum(present, bags.offsets)
+
+
+def _robust_scale(table: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Median and (q75 − q25) / 1.349 per column without NaN; a column that hardly varies gets scale 1."""
+    centre, scale = np.zeros(table.shape[1]), np.ones(table.shape[1])
+    for i, column in enumerate(table.T):
+        known = column[~np.isnan(column)]
+        if len(known):
+            low, centre[i], high = np.quantile(known, (0.25, 0.5, 0.75))
+            width = (high - low) / 1.349 or known.std()
+            scale[i] = width if width > _SMALLEST * max(1e-9, np.abs(known).max()) else 1.0
+    return centre, scale
+
+
+def _scaled(table: FloatArray, centre: FloatArray, scale: FloatArray) -> FloatArray:
+    """Within ±`_LIMIT`, so that no single odd number decides; a missing one is the median, 0."""
+    return np.nan_to_num(np.clip((table - centre) / scale, -_LIMIT, _LIMIT))
+
+
+def _signed(axes: FloatArray) -> FloatArray:
+    """Each axis turned so that its largest weight is positive: else its sign is the library's whim."""
+    largest = axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)]
+    return axes * np.where(largest < 0, -1.0, 1.0)[:, None]
