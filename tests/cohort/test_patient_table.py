@@ -307,6 +307,12 @@ def test_counts_in_another_unit_are_noticed(tmp_path: Path) -> None:
     assert "10^9/L" in found(table, "LYM007").message
 
 
+def test_one_very_high_count_is_no_other_unit(tmp_path: Path) -> None:
+    table = one(tmp_path, "LYMPH_COUNT", "412")
+    assert table.clinical[0, 2] == 412
+    assert not codes(table) & {"LYM006", "LYM007"}
+
+
 @pytest.mark.parametrize("field", ["0", "-3", "1001"])
 def test_impossible_count(tmp_path: Path, field: str) -> None:
     table = read(tmp_path, f"ID,LYMPH_COUNT\nA,5\nB,6\nC,{field}\n")
@@ -468,6 +474,12 @@ def test_table_without_header_shows_no_patient(tmp_path: Path) -> None:
     message = refusal(tmp_path, "P1,1,M,31-07-1973,14.8\nP2,0,F,9/12/1959,4.78\n")
     assert "names of the columns" in message
     assert "1973" not in message
+
+
+def test_a_year_in_a_columns_name_is_shown_but_not_in_a_field(tmp_path: Path) -> None:
+    assert "LABEL_2020" in refusal(tmp_path, "Nr,LABEL_2020\nA,1\n")
+    assert "4 Mar 1950" not in refusal(tmp_path, "Nr,4 Mar 1950\nA,1\n")
+    assert "1950" not in refusal(tmp_path, "ID,LYMPH_COUNT\nA,Mar 1950\n")
 
 
 def test_missing_column_lists_those_found(tmp_path: Path) -> None:

@@ -275,8 +275,25 @@ def test_unreadable_cohort(challenge: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def refuse(path: Path) -> object:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(read_module.Path, "iterdir", refuse)
-    assert "Permission denied" in refusal(challenge)
+    with monkeypatch.context() as patch:
+        patch.setattr(read_module.Path, "iterdir", refuse)
+        assert "Permission denied" in refusal(challenge)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert "clinical_annotation.csv: the table cannot be read (Permission denied)" in refusal(challenge)
+
+
+def test_links_that_lead_in_a_circle(challenge: Path) -> None:
+    (challenge / "clinical_annotation.csv").unlink()
+    (challenge / "clinical_annotation.csv").symlink_to("clinical_annotation.csv")
+    assert "cannot be read" in refusal(challenge)
+    (challenge.parent / "circle").symlink_to("circle")
+    assert "cannot be opened" in refusal(challenge.parent / "circle")
+
+
+def test_values_that_only_the_tables_beside_the_photographs_have(challenge: Path) -> None:
+    put(challenge, "clinical_annotation.csv", text="ID,LABEL\nP10,1\nP1,-1\nP100,-1\n")
+    put(challenge, "testset/testset_data.csv", text="ID,LABEL\nP100,-1\n")
+    assert found(read_cohort(challenge), "LYM019").patients == ("P10", "P1")
 
 
 def test_a_cohort_reached_through_a_link(challenge: Path) -> None:

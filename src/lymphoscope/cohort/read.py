@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
@@ -89,22 +90,27 @@ def _check(options: ReadOptions) -> None:
 
 def _folder(path: Path, what: str) -> Path:
     """`path` resolved, if it is a folder that can be opened."""
-    if not path.is_dir():
-        problem = f"{what} is not a folder" if path.exists() else f"there is no such folder for {what}"
-        raise InputError(problem, file=path, remedy=_LAYOUT_HINT)
     try:
         next(path.iterdir(), None)
+    except FileNotFoundError:
+        problem = f"there is no such folder for {what}"
+    except NotADirectoryError:
+        problem = f"{what} is not a folder"
     except OSError as error:
-        raise InputError(
-            f"{what} cannot be opened ({error.strerror})", file=path, remedy="Check its permissions."
-        ) from None
-    return path.resolve()
+        problem = f"{what} cannot be opened ({error.strerror})"
+    else:
+        return _real(path)
+    raise InputError(problem, file=path, remedy=_LAYOUT_HINT)
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 def _within(root: Path, path: Path) -> Path:
     """`path` as it is meant: absolute, in the cohort, or else in the current folder."""
     inside = root / path
-    return path if not inside.exists() and path.exists() else inside
+    return path if not os.path.lexists(inside) and os.path.lexists(path) else inside
 
 
 def _name(path: Path, root: Path) -> str:
@@ -119,10 +125,10 @@ def _choose_table(root: Path, wished: Path | None) -> Path | None:
     InputError : the wished table is not there, or several could be meant.
     """
     if wished is not None:
-        return _within(root, wished).resolve()
+        return _real(_within(root, wished))
     usual = root / DEFAULT_TABLE
-    if usual.exists():
-        return usual.resolve()
+    if os.path.lexists(usual):
+        return _real(usual)
     tables = sorted(
         path
         for path in root.iterdir()
@@ -138,7 +144,7 @@ def _choose_table(root: Path, wished: Path | None) -> Path | None:
             allowed=f"one table, or one called {DEFAULT_TABLE}",
             remedy="Name the one that is meant with --table.",
         )
-    return tables[0].resolve() if tables else None
+    return _real(tables[0]) if tables else None
 
 
 def _no_table(folders: ImageFolders) -> Finding:

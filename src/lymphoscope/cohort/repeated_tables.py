@@ -100,8 +100,8 @@ def _labels_conflict(table: PatientTable, here: int, other: PatientTable, there:
 
 
 def _same_values(table: PatientTable, here: int, other: PatientTable, there: int) -> bool:
-    """Whether label and clinical values agree, as far as both tables have the columns."""
-    if "label" in table.given & other.given and table.label[here] != other.label[there]:
+    """Whether label and clinical values agree, as far as the other table has the columns."""
+    if "label" in other.given and table.label[here] != other.label[there]:
         return False
-    both = [bool(columns & table.given and columns & other.given) for columns in _CLINICAL_SOURCES]
-    return np.array_equal(table.clinical[here, both], other.clinical[there, both], equal_nan=True)
+    has = [bool(columns & other.given) for columns in _CLINICAL_SOURCES]
+    return np.array_equal(table.clinical[here, has], other.clinical[there, has], equal_nan=True)

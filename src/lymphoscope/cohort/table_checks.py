@@ -15,7 +15,7 @@ from lymphoscope.cohort import table_findings as kinds
 from lymphoscope.cohort.dates import DateOrders, ParsedDate
 from lymphoscope.cohort.findings import Finding, counted
 from lymphoscope.cohort.table_columns import TableRow
-from lymphoscope.cohort.table_text import TableText, shown
+from lymphoscope.cohort.table_text import TableText, shown, shown_name
 from lymphoscope.cohort.table_values import likelier_unit
 
 Mask = npt.NDArray[np.bool_]
@@ -42,7 +42,9 @@ def text_findings(text: TableText, used: Sequence[int], name: str) -> list[Findi
         found.append(
             kinds.GuessedEncoding(f"{name} is not UTF-8 text and was read as Latin-1.", files=(name,))
         )
-    unused = [shown(h) or f"number {i + 1} (unnamed)" for i, h in enumerate(text.header) if i not in used]
+    unused = [
+        shown_name(h) or f"number {i + 1} (unnamed)" for i, h in enumerate(text.header) if i not in used
+    ]
     if unused:
         message = f"{counted(len(unused), 'column')} of {name} not used: {', '.join(unused)}."
         found.append(kinds.IgnoredColumns(message, files=(name,)))
@@ -225,7 +227,7 @@ def _count_findings(
     known = count[count > 0]
     typical = float(np.median(known)) if known.size else math.nan
     impossible: Mask = (count <= 0) | (count > MAXIMUM_COUNT)
-    if known.size and not 0.3 <= typical <= 300.0:
+    if known.size and not 0.3 <= typical <= MAXIMUM_COUNT:
         unit = likelier_unit(count_unit, typical)
         guess = f"; in {unit} they would be plausible" if unit else ""
         message = (

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 from lymphoscope.cohort import dates
 from lymphoscope.cohort import table_values as values
 from lymphoscope.cohort.options import CANONICAL_COLUMNS, ReadOptions
-from lymphoscope.cohort.table_text import TableText, masked, shown
+from lymphoscope.cohort.table_text import TableText, masked, shown, shown_name
 from lymphoscope.errors import InputError
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -75,7 +75,7 @@ def find_columns(text: TableText, named: Mapping[str, str]) -> dict[str, int]:
             raise InputError(
                 f"several columns may be the {canonical}",
                 file=text.file,
-                found=", ".join(shown(text.header[i]) for i in matches),
+                found=", ".join(shown_name(text.header[i]) for i in matches),
                 allowed="one column",
                 remedy=f"Rename all but one, or name the one that is meant with --column {canonical}=….",
             )
@@ -101,7 +101,7 @@ def _missing_column(text: TableText, canonical: str, wanted: str | None) -> Inpu
     return InputError(
         f"there is no column {wanted!r} for the {canonical}" if wanted else f"there is no {canonical} column",
         file=text.file,
-        found=", ".join(shown(column) or "(unnamed)" for column in text.header),
+        found=", ".join(shown_name(column) or "(unnamed)" for column in text.header),
         allowed=None if wanted else f"a column called {', '.join(ALIASES[canonical])} in any case",
         remedy=remedy,
     )
@@ -172,7 +172,13 @@ class _ColumnReader:
         return self._convert("label", values.read_label, -1, "1, 0, -1 or nothing", "Correct the label.")
 
     def splits(self) -> list[str]:
-        return self._convert("split", values.read_split, "", "train, test or nothing", "Correct the field.")
+        return self._convert(
+            "split",
+            values.read_split,
+            "",
+            "train, test or nothing",
+            "Correct the field, or rename the column.",
+        )
 
     def numbers(self, name: str) -> list[float | None]:
         if name in self.at:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from lymphoscope.errors import InputError
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
-_DATE_LIKE = re.compile(r"\d{1,4}\s*[-/.]\s*\d{1,2}\s*[-/.]\s*\d{1,4}|\d{6,}|(?<!\d)(?:18|19|20)\d\d(?!\d)")
+_DATE_LIKE = re.compile(r"\d{1,4}\s*[-/.]\s*\d{1,2}\s*[-/.]\s*\d{1,4}|\d{6,}")
+_YEAR = re.compile(r"(?<!\d)(?:18|19|20)\d\d(?!\d)")
 _EXCEL_HINT = re.compile(r"sep=([,;\t])", re.IGNORECASE)
 _AS_TEXT = "Export the table as comma-separated text (CSV, UTF-8)."
 _SHOWN_CHARACTERS = 40
@@ -50,9 +52,17 @@ class TableText:
 
 
 def shown(text: str) -> str:
-    """`text` fit for a message: short, on one line, and without a date that could be a date of birth."""
-    if _DATE_LIKE.search(text):
-        text = masked(text)
+    """A field fit for a message: short, and without what could be a date of birth."""
+    return _short(masked(text) if _DATE_LIKE.search(text) or _YEAR.search(text) else text)
+
+
+def shown_name(header: str) -> str:
+    """A column's name fit for a message; in a table without a header it may be a patient's date of birth."""
+    is_date = _DATE_LIKE.search(header) or (header[:1].isdigit() and _YEAR.search(header))
+    return _short(masked(header) if is_date else header)
+
+
+def _short(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
@@ -101,15 +111,19 @@ def read_table_text(path: Path, recognised: Callable[[str], bool]) -> TableText:
 
 def _decode(path: Path) -> tuple[str, str]:
     """Text of the file and the name of its encoding."""
-    if not path.exists():
-        raise InputError("there is no such table", file=path, remedy="Name the cohort's table.")
-    if not path.is_file():
-        raise InputError("this is not a file", file=path, allowed="a table", remedy="Name the table itself.")
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(
+                "this is not a file", file=path, allowed="a table", remedy="Name the table itself."
+            )
         data = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError("there is no such table", file=path, remedy="Name the cohort's table.") from None
     except OSError as error:
         raise InputError(
-            f"the table cannot be read ({error.strerror})", file=path, remedy="Check its permissions."
+            f"the table cannot be read ({error.strerror})",
+            file=path,
+            remedy="Check the file and its permissions.",
         ) from None
     if data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
         raise InputError("this is a spreadsheet, not text", file=path, remedy=_AS_TEXT)

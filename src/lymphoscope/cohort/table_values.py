@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from lymphoscope.cohort.table_text import TableText, shown
+from lymphoscope.cohort.table_text import TableText, shown, shown_name
 from lymphoscope.errors import InputError
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none", "-", "--", "?", ".", "missing"})
@@ -98,7 +98,7 @@ def _bad_cells(
         problem,
         file=table.file,
         row=line,
-        column=shown(table.header[at]) or f"number {at + 1}",
+        column=shown_name(table.header[at]) or f"number {at + 1}",
         found=show(field),
         allowed=allowed,
         remedy=remedy,
@@ -129,7 +129,7 @@ def refuse_doubtful_commas(table: TableText, at: int) -> None:
             "the comma may separate thousands or decimals, and no other row settles which",
             file=table.file,
             row=commas[0][0],
-            column=shown(table.header[at]),
+            column=shown_name(table.header[at]),
             found=shown(commas[0][1]),
             allowed="numbers without thousands separators",
             remedy="Write 12000 or 12.000 with a decimal point instead of 12,000.",
