@@ -1,0 +1,182 @@
+"""Photographs that show the same cell although their files differ: re-encoded, brightened, scaled, mirrored.
+
+Candidates come from the perceptual hash by multi-index hashing (Norouzi, Punjani & Fleet, CVPR 2012): of
+four bands of 16 bits, one must agree to within one bit if the hashes differ in at most seven. A candidate
+counts only if the thumbnails correlate, so that a chance resemblance of hashes reports nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lymphoscope.cohort.bags import IntArray
+from lymphoscope.cohort.image_frames import Image
+
+Hashes = npt.NDArray[np.uint64]
+
+HASH_RADIUS = 7
+"""Differing bits up to which two upright hashes are candidates."""
+
+MIRRORED_HASH_RADIUS = 3
+"""The same for mirrored and turned copies, which are exact turns or none at all."""
+
+LEAST_CORRELATION = 0.95
+"""Correlation of two thumbnails from which on they show the same cell."""
+
+_BANDS, _BAND_BITS = 4, 16
+_BLOCK = 1 << 18
+_CACHED_THUMBNAILS = 4096
+
+
+def group_alike(hashes: Hashes, thumbnail_of: Callable[[int], Image]) -> npt.NDArray[np.int32]:
+    """Group the pictures that look alike, upright or mirrored or turned by quarters.
+
+    Parameters
+    ----------
+    hashes : perceptual hashes, shape (n,); 0 for a blank picture, which is like no other.
+    thumbnail_of : gives the thumbnail of picture `i`; called for candidates only.
+
+    Returns
+    -------
+    Group number per picture, shape (n,); -1 for a picture like no other.
+    """
+    groups = _Groups(len(hashes))
+
+    @lru_cache(maxsize=_CACHED_THUMBNAILS)
+    def small(picture: int) -> npt.NDArray[np.float32]:
+        return _standardised(thumbnail_of(picture))
+
+    for first, second in _candidate_pairs(hashes):
+        for a, b in groups.unlinked(first, second):
+            if not groups.linked(a, b) and _correlation(small(a), small(b)) >= LEAST_CORRELATION:
+                groups.link(a, b)
+    return groups.numbers()
+
+
+def look_alike(first: Image, second: Image) -> bool:
+    """Whether two thumbnails show the same cell, upright, mirrored or turned by quarters."""
+    return _correlation(_standardised(first), _standardised(second)) >= LEAST_CORRELATION
+
+
+def _standardised(small: Image) -> npt.NDArray[np.float32]:
+    centred = small.astype(np.float32) - small.mean(dtype=np.float32)
+    norm = float(np.linalg.norm(centred))
+    return centred / norm if norm > 0 else centred
+
+
+def _correlation(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> float:
+    """Largest correlation of `first` with `second` in any of its eight orientations."""
+    turned = [np.rot90(view, k) for view in (second, second.T) for k in range(4)]
+    return max(float(np.vdot(first, view)) for view in turned)
+
+
+def turned_hashes(hashes: Hashes) -> Iterator[Hashes]:
+    """Hashes of the mirrored and turned pictures, without the pictures.
+
+    Mirroring negates the odd frequencies of one axis, transposing swaps the axes; six of the eight
+    orientations are given, since one picture turned left is the other turned right.
+    """
+    bits = np.unpackbits(hashes.astype(">u8").view(np.uint8)).reshape(len(hashes), 8, 8).astype(bool)
+    transposed = bits.transpose(0, 2, 1)
+    odd = np.arange(8) % 2 == 1
+    down, across = odd[:, None] & np.ones(8, dtype=bool), odd[None, :] & np.ones(8, dtype=bool)
+    for variant in (bits ^ across, bits ^ down, bits ^ across ^ down):
+        yield _packed(variant)
+    for variant in (transposed, transposed ^ across ^ down, transposed ^ across):
+        yield _packed(variant)
+
+
+def _packed(bits: npt.NDArray[np.bool_]) -> Hashes:
+    octets = np.packbits(bits.reshape(len(bits), 64), axis=1)
+    return np.ascontiguousarray(octets).view(">u8").ravel().astype(np.uint64)
+
+
+def _candidate_pairs(hashes: Hashes) -> Iterator[tuple[IntArray, IntArray]]:
+    """Blocks of pairs (a, b) whose hashes are near in some orientation; a pair may come more than once."""
+    shown = np.flatnonzero(hashes != 0)
+    upright = hashes[shown]
+    for a, b in _near_pairs(upright, upright, HASH_RADIUS):
+        once = a < b
+        yield shown[a[once]], shown[b[once]]
+    for turned in turned_hashes(upright):
+        for a, b in _near_pairs(upright, turned, MIRRORED_HASH_RADIUS):
+            other = a != b
+            yield shown[a[other]], shown[b[other]]
+
+
+def _near_pairs(left: Hashes, right: Hashes, radius: int) -> Iterator[tuple[IntArray, IntArray]]:
+    """Blocks of all (a, b) with at most `radius` bits between left[a] and right[b]; exact up to radius 7."""
+    flips = [0] if radius < _BANDS else [0, *(1 << bit for bit in range(_BAND_BITS))]
+    for band in range(_BANDS):
+        left_key, right_key = _band(left, band), _band(right, band)
+        order = np.argsort(right_key, kind="stable")
+        starts = np.concatenate([[0], np.cumsum(np.bincount(right_key, minlength=1 << _BAND_BITS))])
+        for flip in flips:
+            wanted = left_key ^ flip
+            for a, position in _expand(starts[wanted], starts[wanted + 1]):
+                b = order[position]
+                near = np.bitwise_count(left[a] ^ right[b]) <= radius
+                yield a[near], b[near]
+
+
+def _band(hashes: Hashes, band: int) -> IntArray:
+    mask = np.uint64((1 << _BAND_BITS) - 1)
+    return ((hashes >> np.uint64(band * _BAND_BITS)) & mask).astype(np.int64)
+
+
+def _expand(starts: IntArray, stops: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
+    """Every position from starts[a] to stops[a] with its `a`, in blocks of bounded size where possible."""
+    counts = stops - starts
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if len(ends) else 0
+    cuts = np.searchsorted(ends, np.arange(_BLOCK, total + _BLOCK, _BLOCK), side="right")
+    first = 0
+    for last in np.unique([*cuts.tolist(), len(ends)]).tolist():
+        chosen = np.arange(first, last)
+        size = counts[first:last]
+        before = ends[first:last] - size - (int(ends[first - 1]) if first else 0)
+        owner = np.repeat(chosen, size)
+        yield owner, np.arange(len(owner)) + np.repeat(starts[first:last] - before, size)
+        first = last
+
+
+class _Groups:
+    """Disjoint sets of pictures."""
+
+    def __init__(self, n: int) -> None:
+        self._parent: npt.NDArray[Any] = np.arange(n, dtype=np.int64)
+
+    def unlinked(self, first: IntArray, second: IntArray) -> list[tuple[int, int]]:
+        """The pairs whose members are not in one group yet."""
+        roots = self._roots()
+        apart = np.flatnonzero(roots[first] != roots[second])
+        return list(zip(first[apart].tolist(), second[apart].tolist(), strict=True))
+
+    def linked(self, a: int, b: int) -> bool:
+        return self._root(a) == self._root(b)
+
+    def link(self, a: int, b: int) -> None:
+        low, high = sorted((self._root(a), self._root(b)))
+        self._parent[high] = low
+
+    def numbers(self) -> npt.NDArray[np.int32]:
+        """Consecutive numbers of the groups of two and more, -1 for the others."""
+        _, group, size = np.unique(self._roots(), return_inverse=True, return_counts=True)
+        number = np.where(size > 1, np.cumsum(size > 1) - 1, -1)
+        return number[group].astype(np.int32)
+
+    def _root(self, a: int) -> int:
+        while self._parent[a] != a:
+            self._parent[a] = self._parent[self._parent[a]]
+            a = int(self._parent[a])
+        return a
+
+    def _roots(self) -> npt.NDArray[Any]:
+        while np.any(self._parent[self._parent] != self._parent):
+            self._parent = self._parent[self._parent]
+        return self._parent
