@@ -61,6 +61,13 @@ def reading_options(
             "split = its header (repeatable), e.g. --column id=PatientNo.",
         ),
     ] = None,
+    sex: Annotated[
+        list[str] | None,
+        _option(
+            metavar="CODE=SEX",
+            help="What a code for the sex stands for, female or male (repeatable), e.g. --sex 1=male.",
+        ),
+    ] = None,
     reference_date: Annotated[
         datetime, _option(formats=["%Y-%m-%d"], help="The day at which ages are taken.")
     ] = datetime(2020, 1, 1),
@@ -78,25 +85,24 @@ def reading_options(
 
     return ReadOptions(
         table=table,
-        columns=_column_mapping(column or []),
+        columns=_mapping("--column", column or [], "NAME=COLUMN, e.g. --column id=PatientNo"),
         images=images,
         reference_date=date(reference_date.year, reference_date.month, reference_date.day),
         date_order=date_order,
         count_unit=count_unit,
         inclusion_limit=inclusion_limit,
         min_cells=min_cells,
+        sex_codes=_mapping("--sex", sex or [], "CODE=SEX, e.g. --sex 1=male"),
     )
 
 
-def _column_mapping(pairs: list[str]) -> dict[str, str]:
+def _mapping(option: str, pairs: list[str], allowed: str) -> dict[str, str]:
     mapping = {}
     for pair in pairs:
-        name, sign, header = pair.partition("=")
-        if not sign or not name or not header:
-            raise InputError(
-                "--column cannot be read", found=pair, allowed="NAME=COLUMN, e.g. --column id=PatientNo"
-            )
-        mapping[name.strip()] = header.strip()
+        name, sign, meaning = pair.partition("=")
+        if not sign or not name or not meaning:
+            raise InputError(f"{option} cannot be read", found=pair, allowed=allowed)
+        mapping[name.strip()] = meaning.strip()
     return mapping
 
 

@@ -185,7 +185,7 @@ def _records(path: Path, text: str, delimiter: str, offset: int) -> Iterator[tup
                 allowed='quotation marks round whole fields only, those inside doubled ("")',
                 remedy="Look for a stray or unclosed quotation mark.",
             ) from None
-        yield line, tuple(field.strip() for field in fields)
+        yield line, tuple(map(str.strip, fields))
 
 
 def _split(

@@ -93,7 +93,7 @@ def _bad_cells(
     if len(bad) > 1:
         rows = ", ".join(f"{row} ({show(text)})" for row, text in bad[1:_BAD_CELLS_SHOWN])
         more = f" and {len(bad) - _BAD_CELLS_SHOWN} others" if len(bad) > _BAD_CELLS_SHOWN else ""
-        problem += f" ({len(bad)} such rows: this one, {rows}{more})"
+        problem += f" (and {len(bad) - 1} more such rows: {rows}{more})"
     return InputError(
         problem,
         file=table.file,
