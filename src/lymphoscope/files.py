@@ -14,6 +14,10 @@ from typing import Any
 
 from lymphoscope.errors import LymphoscopeError
 
+# Temporary files are private by default; what they become must be readable like any file of the user's.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
@@ -22,6 +26,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     os.close(handle)
     temporary = Path(name)
+    temporary.chmod(0o666 & ~_UMASK)
     try:
         yield temporary
         with temporary.open("rb") as stream:
@@ -65,6 +70,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    temporary.chmod(0o777 & ~_UMASK)
     try:
         yield temporary
         temporary.replace(target)

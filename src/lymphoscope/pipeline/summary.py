@@ -37,16 +37,16 @@ def run_summary(folder: Path) -> Iterator[Line]:
 
 def ladder_lines(ladder: Mapping[str, Any]) -> Iterator[Line]:
     """The ladder as a table, and what can be told apart."""
-    table = Table(box=None, pad_edge=False, title_justify="left")
-    for name in ("recipe", "balanced accuracy", "AUC", "sensitivity", "specificity"):
-        table.add_column(name, no_wrap=True)
     limit = ladder["protocol"]["overlap_limit"]
-    table.add_column(f"balanced accuracy, count ≤ {limit:g}", no_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    for name in ("recipe", "balanced\naccuracy", "\nAUC", f"balanced accuracy,\ncount ≤ {limit:g}"):
+        table.add_column(name, no_wrap=True)
     for row in ladder["rows"]:
         overall, overlap = row["overall"], row["overlap"]
         table.add_row(
             f"[bold]{row['recipe']}[/]",
-            *(_bounds(overall[name]) for name in ("balanced_accuracy", "auc", "sensitivity", "specificity")),
+            _bounds(overall["balanced_accuracy"]),
+            _bounds(overall["auc"]),
             _bounds(overlap["balanced_accuracy"]),
         )
     yield table
@@ -83,4 +83,4 @@ def score_lines(found: Score) -> Iterator[Line]:
 def _bounds(value: Mapping[str, Any] | None) -> str:
     if value is None:
         return "–"
-    return f"{value['estimate']:.3f} ({value['low']:.3f}–{value['high']:.3f})"
+    return f"{value['estimate']:.2f} ({value['low']:.2f}–{value['high']:.2f})"
