@@ -45,6 +45,7 @@ _CLUMP = 0.10
 _GRANULE_OD = 0.06
 _ENTROPY_STEP_OD = 0.05
 _LEAST_PIXELS = 10
+_ENOUGH_PIXELS = 40
 _RIM_PX = 2.0
 _LEAST_NUCLEUS = 0.1
 
@@ -240,13 +241,24 @@ def _chromatin(nucleus: _Part, colour: Plane) -> Numbers:
     }
 
 
+def _inner_cytoplasm(cell: Mask, cytoplasm: Mask, from_edge: Plane) -> Mask:
+    """The cytoplasm that is neither blurred into the nucleus nor into the background, as far as there is any.
+
+    A cell with next to no cytoplasm is described by the pixels just outside its nucleus.
+    """
+    eroded = cv2.erode(cell.view(np.uint8), np.ones((3, 3), np.uint8)).view(np.bool_)
+    inner: Mask = cytoplasm & eroded & (from_edge > 1.5)
+    around: Mask = (from_edge > 0) & (from_edge < 2)
+    for mask, enough in ((inner, _ENOUGH_PIXELS), (cytoplasm, _LEAST_PIXELS), (around, 1)):
+        if np.count_nonzero(mask) >= enough:
+            return mask
+    return cell
+
+
 def _cytoplasm(cell: _Part, nucleus: Mask, from_edge: Plane) -> Numbers:
-    true_cytoplasm: Mask = cell.mask & ~nucleus
-    area = np.count_nonzero(true_cytoplasm)
-    # A cell with next to no cytoplasm is described by the pixels just outside its nucleus.
-    mask: Mask = true_cytoplasm if area >= _LEAST_PIXELS else (from_edge > 0) & (from_edge < 2)
-    if not mask.any():
-        mask = cell.mask
+    whole: Mask = cell.mask & ~nucleus
+    area = np.count_nonzero(whole)
+    mask = _inner_cytoplasm(cell.mask, whole, from_edge)
     lightness, green_red, blue_yellow = cell.lab(mask).mean(axis=0)
     density = float(cell.density[mask].mean())
     one, two, three = _texture(cell.density, mask, density, (1.0, 2.0, 3.0))
@@ -254,7 +266,7 @@ def _cytoplasm(cell: _Part, nucleus: Mask, from_edge: Plane) -> Numbers:
     red, _, blue = cell.od[mask].mean(axis=0)
     return {
         "cytoplasm_area_px": float(area),
-        "cytoplasm_widest_px": float(from_edge[true_cytoplasm].max() + 0.5) if area else 0.0,
+        "cytoplasm_widest_px": float(from_edge[whole].max() + 0.5) if area else 0.0,
         "cytoplasm_lab_l": float(lightness),
         "cytoplasm_lab_a": float(green_red),
         "cytoplasm_lab_b": float(blue_yellow),

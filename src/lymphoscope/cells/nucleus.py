@@ -20,6 +20,7 @@ _SMALLEST_LOBE = 0.04
 _WORTH_OF_AREA = 0.12
 _LEAST_SHARE = 0.3
 _LOBE_GAP = 0.8
+_LEAST_BRIDGE_OD = 0.03
 _EDGE_LEVEL = 0.46
 _ROUNDS = 2
 _EDGE_BLUR = 0.06
@@ -52,12 +53,13 @@ def nuclear_threshold(density: Plane) -> float:
     return (upper - 0.5) * _DENSITY_RANGE / (_LEVELS - 1)
 
 
-def central_nucleus(nuclear: Mask) -> Mask | None:
+def central_nucleus(nuclear: Mask, green: Plane) -> Mask | None:
     """The nucleus of the central cell, all its lobes, out of everything nuclear; None where there is none.
 
     Pieces that touch are first cut apart at their waists. Of all sets of nearby pieces, the one is taken that
     is best centred for the area it covers: the lobes of one nucleus surround the middle of the photograph,
-    a neighbour's nucleus pulls away from it.
+    a neighbour's nucleus pulls away from it. Pieces with background between them, by the OD `green`, do not
+    belong together.
     """
     pieces, count = _cut_at_waists(nuclear)
     if count == 0:
@@ -70,7 +72,7 @@ def central_nucleus(nuclear: Mask) -> Mask | None:
     masks: list[Mask] = [pieces == i + 1 for i in near]
     if len(masks) == 1:
         return masks[0]
-    nucleus: Mask = np.logical_or.reduce([masks[i] for i in _best_centred(masks, area[near])])
+    nucleus: Mask = np.logical_or.reduce([masks[i] for i in _best_centred(masks, area[near], green)])
     return nucleus
 
 
@@ -83,10 +85,10 @@ def _closeness(height: int, width: int) -> npt.NDArray[np.float64]:
     return np.outer(y, x).ravel()
 
 
-def _best_centred(masks: list[Mask], area: npt.NDArray[np.int64]) -> tuple[int, ...]:
+def _best_centred(masks: list[Mask], area: npt.NDArray[np.int64], green: Plane) -> tuple[int, ...]:
     """Which pieces together make the nucleus: those whose common box is nearest the middle for their area."""
     height, width = masks[0].shape
-    gaps = _gaps(masks)
+    gaps = _gaps(masks, green)
     boxes = np.array([cv2.boundingRect(mask.view(np.uint8)) for mask in masks], dtype=np.float64)
     corner, far_corner = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
     best: tuple[int, ...] = (int(area.argmax()),)
@@ -105,10 +107,18 @@ def _best_centred(masks: list[Mask], area: npt.NDArray[np.int64]) -> tuple[int, 
     return best
 
 
-def _gaps(masks: list[Mask]) -> npt.NDArray[np.float64]:
-    """Shortest distance between every two masks, in pixels, shape (n_masks, n_masks)."""
+def _gaps(masks: list[Mask], green: Plane) -> npt.NDArray[np.float64]:
+    """Shortest distances between the masks in pixels, (n_masks, n_masks); infinite across background."""
     distances = [_distance_to(mask) for mask in masks]
-    return np.array([[distance[mask].min() for mask in masks] for distance in distances], dtype=np.float64)
+    gaps = np.zeros((len(masks), len(masks)))
+    for i, j in itertools.combinations(range(len(masks)), 2):
+        from_j = np.where(masks[j], distances[i], np.inf)
+        from_i = np.where(masks[i], distances[j], np.inf)
+        start, stop = (np.unravel_index(d.argmin(), d.shape) for d in (from_i, from_j))
+        rows, columns = (np.linspace(a, b, 9).round().astype(int) for a, b in zip(start, stop, strict=True))
+        stained = green[rows, columns].min() > _LEAST_BRIDGE_OD
+        gaps[i, j] = gaps[j, i] = from_j.min() if stained else np.inf
+    return gaps
 
 
 def _hangs_together(gaps: npt.NDArray[np.float64], chosen: tuple[int, ...], widest: float) -> bool:

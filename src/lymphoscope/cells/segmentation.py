@@ -30,7 +30,7 @@ from lymphoscope.cells.stain import (
 )
 
 _COARSE = 112
-_LEAST_CONTRAST = 0.15
+_LEAST_CONTRAST = 0.1
 _LEAST_AREA = 0.004
 _LARGEST_AREA = 0.9
 _LEAST_SOLIDITY = 0.4
@@ -126,7 +126,7 @@ def segment(image: RgbImage) -> Segmentation:
     od = optical_density(coarse, white)
     density = nuclear_density(od)
     nuclear: Mask = density > nuclear_threshold(density)
-    nucleus = central_nucleus(nuclear)
+    nucleus = central_nucleus(nuclear, od[..., 1])
     reason = _unusable(density, nucleus)
     if nucleus is None or reason:
         return _not_found(image, white, Frame(od, np.zeros_like(nuclear), nuclear), reason)
@@ -173,8 +173,21 @@ def _at_full_resolution(
     crop = np.ascontiguousarray(image[view])
     blurred = np.asarray(cv2.GaussianBlur(crop, (0, 0), 0.5 * shrink), dtype=np.uint8)
     cell = place_edge(blurred, white, _enlarged(outline.cell, size, view), outline)
+    enlarged = _enlarged(nucleus, size, view)
+    cell = _part_with_most(cell | enlarged, enlarged)
     density = nuclear_density(optical_density(crop, white))
-    return refine_nucleus(density, _enlarged(nucleus, size, view), cell), cell, view
+    return refine_nucleus(density, enlarged & cell, cell), cell, view
+
+
+def _part_with_most(mask: Mask, wanted: Mask) -> Mask:
+    """The connected part of `mask` that holds most of `wanted`."""
+    count, parts = cv2.connectedComponents(mask.view(np.uint8), connectivity=4)
+    if count <= 2:
+        return mask
+    shares = np.bincount(parts[wanted], minlength=count)
+    shares[0] = 0
+    part: Mask = parts == shares.argmax()
+    return part
 
 
 def _window(coarse: Mask, size: tuple[int, int], margin: int) -> tuple[slice, slice]:
