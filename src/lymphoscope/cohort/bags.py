@@ -109,7 +109,10 @@ class Bags:
         """The bags of some patients, chosen by index, slice, index array or boolean mask, in that order."""
         if isinstance(patients, int | np.integer):
             patients = [int(patients)]
-        chosen = np.arange(len(self))[patients if isinstance(patients, slice) else np.asarray(patients)]
+        if not isinstance(patients, slice):
+            # An empty list has no type of its own; numpy would take it for floats.
+            patients = np.asarray(patients, dtype=None if len(patients) else np.int64)
+        chosen = np.arange(len(self))[patients]
         return Bags(
             cells=self.cells[self.cell_indices(chosen)],
             offsets=np.concatenate([[0], np.cumsum(self.counts[chosen])]),
