@@ -11,7 +11,7 @@ import numpy.typing as npt
 from lymphoscope.cohort.bags import FloatArray
 
 _STEPS = 50
-_TOLERANCE = 1e-6
+_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)

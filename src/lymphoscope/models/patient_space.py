@@ -169,8 +169,9 @@ def _shares_of_spread(
 
 def _present(bags: Bags) -> FloatArray:
     """How many cells of each patient have each number, (n_patients, n_columns)."""
-    present = np.where(np.isnan(np.asarray(bags.cells)), 0.0, 1.0)
-    return segment_sum(present, bags.offsets)
+    missing = np.isnan(np.asarray(bags.cells))
+    n = np.tile(bags.counts[:, None].astype(np.float64), missing.shape[1])
+    return n - segment_sum(missing, bags.offsets) if missing.any() else n
 
 
 def _robust_scale(table: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from annotated_types import Ge, Gt
 
 from lymphoscope.cohort.bags import Bags, FloatArray
-from lymphoscope.models.averaged_ridge import FIXED_PENALTY, AveragedFit, fit_averaged
+from lymphoscope.models.averaged_ridge import AveragedFit, fit_averaged
 from lymphoscope.models.base import CellInput
 from lymphoscope.models.clinical_values import ClinicalScale
 from lymphoscope.models.inner_folds import inner_folds
@@ -24,6 +24,12 @@ from lymphoscope.models.learned import LearnedClassifier
 from lymphoscope.models.logistic import Logistic, fit_logistic, fit_logistic_batch, sigmoid
 from lymphoscope.models.missing import JointNormal, averaged_logit
 from lymphoscope.models.patient_space import PatientSpace, cell_columns, level_and_spread
+
+_CLINICAL_PENALTY = 0.1
+"""On the standardised clinical columns of the clinical expert, as in the recipe `clinical`."""
+
+_FUSION_PENALTY = 1.0
+"""On the weights of two experts' log-odds, which are several units wide: hardly felt, but never infinite."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +220,7 @@ def _clinical_expert(
     normal = JointNormal.fit(x)
     filled = normal.complete(x)
     weights = np.concatenate([~folds, np.ones((1, len(y)), dtype=bool)]).astype(np.float64)
-    beta = fit_logistic_batch(filled, y, weights, np.full((len(weights), x.shape[1]), FIXED_PENALTY))
+    beta = fit_logistic_batch(filled, y, weights, np.full((len(weights), x.shape[1]), _CLINICAL_PENALTY))
     logit = beta[:-1, :1] + beta[:-1, 1:] @ filled.T
     times = folds.sum(axis=0)
     held_out = (logit * folds).sum(axis=0) / np.where(times > 0, times, np.nan)
@@ -226,10 +232,10 @@ def _fuse(held_out: FloatArray, y: npt.NDArray[np.int64]) -> Logistic:
     if np.isnan(held_out).any():
         base = np.log(y.mean() / (1.0 - y.mean()))
         return Logistic(float(-base), np.ones(2))
-    both = fit_logistic(held_out, y, FIXED_PENALTY)
+    both = fit_logistic(held_out, y, _FUSION_PENALTY)
     if (both.coef >= 0).all():
         return both
-    alone = [fit_logistic(held_out[:, [i]], y, FIXED_PENALTY) for i in (0, 1)]
+    alone = [fit_logistic(held_out[:, [i]], y, _FUSION_PENALTY) for i in (0, 1)]
     loss = [
         np.logaddexp(0, np.where(y == 1, -1, 1) * e.logit(held_out[:, [i]])).sum()
         for i, e in enumerate(alone)
