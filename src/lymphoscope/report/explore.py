@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from lymphoscope.files import write_bytes
 from lymphoscope.report import explore_figures as draw
+from lymphoscope.report import explore_pictures
 from lymphoscope.report.content import ExploreContent
 from lymphoscope.report.figures import house_style, inline_svg, to_png, to_svg
 from lymphoscope.report.html import environment, group_findings, style, to_bytes
@@ -72,10 +73,11 @@ _KINDS = (
           "What drawing the smaller class repeatedly, or leaving out part of the larger one, does to the "
           "patients learned from in one pass. Patients held out are never resampled.",
           draw.resampling, wide=True),
-    _Kind("sample-cells", "Sample cells", "Drawn from different patients.", draw.sample_cells, wide=True),
+    _Kind("sample-cells", "Sample cells", "Drawn from different patients.",
+          explore_pictures.sample_cells, wide=True),
     _Kind("segmentation", "Segmentation, good and bad",
           "Solid line: nucleus. Dashed line: cell. Numbers of refused cells are marked as not measured, "
-          "not dropped.", draw.segmentation, wide=True),
+          "not dropped.", explore_pictures.segmentation, wide=True),
 )  # fmt: skip
 _VALUES = {draw.AGE: "age", draw.SEX: "sex", draw.COUNT: "a lymphocyte count above 0"}
 

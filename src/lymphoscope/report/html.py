@@ -68,6 +68,7 @@ def render_report(content: ReportContent) -> str:
         findings_by_severity=group_findings(content.findings),
         input_names=figures.INPUT_NAMES,
         conclusion=wording.ladder_conclusion(content.ladder) if content.ladder else "",
+        names=wording.short_names(content.ladder) if content.ladder else {},
         glossary=GLOSSARY,
     )  # fmt: skip
 

@@ -114,6 +114,12 @@ def short_name(rung: Rung) -> str:
     return rung.title if len(rung.title) <= LONGEST_TITLE else rung.recipe
 
 
+def short_names(ladder: Ladder) -> dict[str, str]:
+    """Short name by title: of the rungs, and of whatever else was compared."""
+    compared = {title: title for pair in ladder.comparisons for title in (pair.first, pair.second)}
+    return compared | {rung.title: short_name(rung) for rung in ladder.rungs}
+
+
 def ladder_conclusion(ladder: Ladder) -> str:
     """Plain words on whether the rungs can be told apart, by the intervals of their paired differences.
 
@@ -126,12 +132,12 @@ def ladder_conclusion(ladder: Ladder) -> str:
     pairs = about_chosen or list(ladder.comparisons)
     if not pairs:
         return "No two rungs were compared, so no order among them is claimed."
-    names = {rung.title: short_name(rung) for rung in ladder.rungs}
+    names = short_names(ladder)
     clear = [pair for pair in pairs if 0 not in pair.overall]
     unclear = [pair for pair in pairs if 0 in pair.overall]
     sentences = [
-        f"“{names.get(pair.second, pair.second)}” does {'better' if pair.overall.low > 0 else 'worse'} than "
-        f"“{names.get(pair.first, pair.first)}” ({signed(pair.overall.estimate, 3)}, interval "
+        f"“{names[pair.second]}” does {'better' if pair.overall.low > 0 else 'worse'} than "
+        f"“{names[pair.first]}” ({signed(pair.overall.estimate, 3)}, interval "
         f"{signed_range(pair.overall)})."
         for pair in clear
     ]
@@ -144,8 +150,8 @@ def _not_apart(pairs: Sequence[Comparison], names: Mapping[str, str]) -> str:
     """One sentence for all the pairs whose difference could as well be 0, by their second rung."""
     against: dict[str, list[str]] = {}
     for pair in pairs:
-        second = names.get(pair.second, pair.second)
-        against.setdefault(second, []).append(f"“{names.get(pair.first, pair.first)}”")
+        second = names[pair.second]
+        against.setdefault(second, []).append(f"“{names[pair.first]}”")
     told = [f"“{second}” from {' or '.join(first)}" for second, first in against.items()]
     return f"These patients cannot tell {'; nor '.join(told)}: the difference could as well be 0."
 
