@@ -13,7 +13,6 @@ from lymphoscope.cli.options import (
     IgnoreOption,
     JobsOption,
     SeedOption,
-    cache_folder,
     with_reading,
 )
 
@@ -161,9 +160,10 @@ def doctor(cache: CacheOption = None) -> None:
     """Say what is installed, where the cache is, and whether everything needed works here."""
     from lymphoscope.cli.console import console
     from lymphoscope.pipeline.doctor import examine
+    from lymphoscope.pipeline.preparation import default_cache
 
     ok = True
-    for line in examine(cache_folder(cache)):
+    for line in examine(cache or default_cache()):
         ok &= line.ok
         console.print(f"{'[green]ok  [/]' if line.ok else '[bold red]FAIL[/]'} {line.what}: {line.found}")
     if not ok:
@@ -186,7 +186,7 @@ def _prepare(
         return prepare(
             cohort,
             reading,
-            cache=cache_folder(cache),
+            cache=cache,
             ignore=ignore or [],
             jobs=jobs,
             verify=verify,

@@ -13,7 +13,6 @@ from lymphoscope.cli.options import (
     IgnoreOption,
     JobsOption,
     SeedOption,
-    cache_folder,
     with_reading,
 )
 
@@ -102,7 +101,7 @@ def run(
         prepared = prepare(
             cohort,
             reading,
-            cache=cache_folder(cache),
+            cache=cache,
             ignore=plan.ignore,
             jobs=jobs,
             progress=progress,
@@ -140,9 +139,7 @@ def evaluate(
 
     protocol = _protocol(kind, folds, repeats, test_size, seed, overlap_limit)
     with TerminalProgress().shown() as progress:
-        prepared = prepare(
-            cohort, reading, cache=cache_folder(cache), ignore=ignore or [], jobs=jobs, progress=progress
-        )
+        prepared = prepare(cohort, reading, cache=cache, ignore=ignore or [], jobs=jobs, progress=progress)
         found = evaluate_cohort(prepared, protocol, recipe or [], jobs=jobs, out=out, progress=progress)
     for line in ladder_lines(found.as_dict()):
         console.print(line)
@@ -168,9 +165,7 @@ def predict(
     from lymphoscope.pipeline.summary import prediction_summary
 
     with TerminalProgress().shown() as progress:
-        prepared = prepare(
-            cohort, reading, cache=cache_folder(cache), ignore=ignore or [], jobs=jobs, progress=progress
-        )
+        prepared = prepare(cohort, reading, cache=cache, ignore=ignore or [], jobs=jobs, progress=progress)
         answers = predict_cohort(model, prepared, out)
     for line in prediction_summary(answers, out):
         console.print(line)

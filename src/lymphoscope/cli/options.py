@@ -134,19 +134,3 @@ def _hints_without_return(function: Callable[..., Any], skip: str = "") -> dict[
     source = {k: v for k, v in function.__annotations__.items() if k not in {"return", skip}}
     probe = type("Hints", (), {"__annotations__": source, "__module__": function.__module__})
     return get_type_hints(probe, globalns=function.__globals__, include_extras=True)
-
-
-def cache_folder(given: Path | None) -> Path:
-    """The folder for derived data: as given, else the platform's cache folder for this user."""
-    import os
-    import sys
-
-    if given is not None:
-        return given
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home()))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "lymphoscope"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,17 @@ from lymphoscope.evaluation.probes import Probe, probe_shortcuts
 from lymphoscope.evaluation.protocol import Protocol
 
 DEFAULT_READING = ReadOptions()
+
+
+def default_cache() -> Path:
+    """This platform's cache folder for this user."""
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home()))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "lymphoscope"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +101,7 @@ def prepare(
     root: Path | str,
     options: ReadOptions = DEFAULT_READING,
     *,
-    cache: Path,
+    cache: Path | None = None,
     ignore: Sequence[str] = (),
     jobs: int = 2,
     verify: bool = False,
@@ -98,9 +111,11 @@ def prepare(
 
     Parameters
     ----------
+    cache : folder for decoded photographs and per-cell numbers; None is `default_cache()`.
     ignore : codes of findings to leave out.
     verify : hash every photograph again instead of trusting its size and time.
     """
+    cache = default_cache() if cache is None else cache
     cohort = read_cohort(Path(root), options)
     store = open_store(cohort, cache, verify=verify, jobs=jobs, progress=progress)
     numbers = cell_numbers(store, jobs=jobs, progress=progress)
