@@ -4,8 +4,9 @@ import time
 
 import numpy as np
 
+from lymphoscope.cells.columns import MORPHOLOGY_COLUMNS
 from lymphoscope.cohort.bags import segment_mean
-from lymphoscope.cohort.synthetic import NUMBER_COLUMNS, SyntheticPlan, draw_numbers
+from lymphoscope.cohort.synthetic import SyntheticPlan, draw_numbers
 
 PLAN = SyntheticPlan()
 
@@ -14,6 +15,12 @@ def auc(score: np.ndarray, y: np.ndarray) -> float:
     greater = score[y == 1][:, None] > score[y == 0][None, :]
     equal = score[y == 1][:, None] == score[y == 0][None, :]
     return float(greater.mean() + equal.mean() / 2)
+
+
+def test_the_columns_are_those_of_the_measurements() -> None:
+    bags, _ = draw_numbers(PLAN, 5, 0)
+    assert set(bags.columns or ()) <= set(MORPHOLOGY_COLUMNS)
+    assert len(bags.columns or ()) >= 20
 
 
 def test_the_same_seed_gives_the_same_bags() -> None:
@@ -26,35 +33,10 @@ def test_the_same_seed_gives_the_same_bags() -> None:
     assert not np.array_equal(a.clinical, c.clinical)
 
 
-def test_marginals_of_a_large_population() -> None:
-    bags, y = draw_numbers(PLAN, 8000, 0, max_cells=200)
-    age, sex, count = bags.clinical.T
-    log_count = np.log(count)
-    assert abs(y.mean() - 113 / 163) < 0.001
-    assert abs(age.mean() - 68) < 1
-    assert abs(age.std() - 18) < 1.5
-    assert age[y == 0].mean() < age[y == 1].mean() - 15
-    assert abs(sex.mean() - 0.5) < 0.02
-    assert abs(auc(sex, y) - 0.5) < 0.03
-    assert abs(log_count.mean() - 2.46) < 0.1
-    assert abs(log_count.std() - 1.11) < 0.15
-    assert count.min() >= 4
-    assert 200 < np.quantile(count[y == 1], 0.995) < 330
-    assert count[y == 0].max() <= 10.6
-    assert abs((count[y == 1] > 10.47).mean() - 67 / 113) < 0.03
-    assert abs(auc(count, y) - 0.91) < 0.02
-    assert abs(auc(age, y) - 0.80) < 0.02
-    assert (bags.counts.min(), bags.counts.max()) == (16, 198)
-    assert abs(np.median(bags.counts) - 66) < 4
-    assert abs(auc(bags.counts, y) - 0.80) < 0.02
-    zone = count <= 10.47
-    assert abs(auc(bags.counts[zone], y[zone]) - 0.61) < 0.05
-
-
 def test_cells_carry_signal_and_the_background_does_not() -> None:
     bags, y = draw_numbers(PLAN, 3000, 1, max_cells=40)
     means = segment_mean(bags.cells, bags.offsets)
-    scores = {name: abs(auc(means[:, k], y) - 0.5) for k, name in enumerate(NUMBER_COLUMNS)}
+    scores = {name: abs(auc(means[:, k], y) - 0.5) for k, name in enumerate(bags.columns or ())}
     assert max(scores.values()) > 0.15
     for name in ("background_lab_l", "background_lab_b", "neighbours_red_cell_fraction"):
         assert scores[name] < 0.04
@@ -72,7 +54,7 @@ def test_planted_shortcuts_predict_the_label() -> None:
     bags, y = draw_numbers(SyntheticPlan(shortcut="bag-size"), 600, 3)
     assert auc(bags.counts, y) > 0.92
     bags, y = draw_numbers(SyntheticPlan(shortcut="background"), 600, 3)
-    background = segment_mean(bags.cells, bags.offsets)[:, NUMBER_COLUMNS.index("background_lab_b")]
+    background = segment_mean(bags.cells, bags.offsets)[:, (bags.columns or ()).index("background_lab_b")]
     assert auc(background, y) > 0.9
 
 

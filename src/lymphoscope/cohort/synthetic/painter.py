@@ -74,7 +74,7 @@ class Scene:
         return cls(
             background=np.minimum(background, 255.0),
             absorption=absorption,
-            blur=float(np.clip(0.45 + 0.10 * value["defocus"], 0.3, 1.2)),
+            blur=float(np.clip(0.45 + 0.07 * value["defocus"], 0.3, 1.2)),
             red_cell_blur=float(np.clip(0.4 + 0.4 * value["defocus"], 0.0, 2.5)),
             density=float(np.clip(0.62 + 0.16 * value["red_cell_density"], 0.05, 1.0)),
             pallor=float(np.clip(0.72 + 0.16 * value["red_cell_pallor"], 0.0, 1.0)),

@@ -73,15 +73,15 @@ _MEANS = np.array(
 )
 # Spread between cells of one kind, and between the centres of patients.
 _WITHIN = np.array([2.0, 0.060, 0.06, 0.015, 0.07, 0.13, 0.07, 0.10, 0.06, 0.05, 0.05, 0.07, 0.22, 0])
-_BETWEEN = np.array([0.8, 0.022, 0.02, 0.005, 0.02, 0.06, 0.02, 0.05, 0.02, 0.01, 0.01, 0.02, 0.05, 0])
+_BETWEEN = np.array([1.6, 0.044, 0.04, 0.010, 0.04, 0.12, 0.04, 0.10, 0.04, 0.02, 0.02, 0.04, 0.10, 0])
 
 SMUDGE_SHARE = 0.025
 """Share of crushed cells, which say nothing, in every patient."""
 
-SIGNAL_SHARE = (0.42, 0.62)
+SIGNAL_SHARE = (0.32, 0.45)
 """Mean share of cells that carry the signal, reactive and malignant."""
-_SHARE_CONCENTRATION = 9.0
-_EXPRESSIVITY_SHAPE = 3.5
+_SHARE_CONCENTRATION = 4.0
+_EXPRESSIVITY_SHAPE = 1.6
 _HETEROGENEITY_SD = 0.12
 
 
