@@ -16,6 +16,7 @@ from report_example import BOTH, CLINICAL, RULE, cell_image, example_ladder, exa
 from lymphoscope.report import patient_table as table
 from lymphoscope.report import wording
 from lymphoscope.report.content import DECISIONS, CellCrop, Comparison
+from lymphoscope.report.html import render_report
 from lymphoscope.stats.intervals import Interval
 
 ROWS = example_report().patients
@@ -116,6 +117,15 @@ def test_scale_never_writes_two_numbers_over_each_other(threshold: float) -> Non
     at = [float(x) for x in re.findall(r'<text[^>]* x="([\d.]+)"', table.axis_bar(threshold))]
     assert all(abs(a - b) > 15 for i, a in enumerate(at) for b in at[:i])
     assert len(at) >= 2
+
+
+def test_scale_names_no_threshold_where_patients_have_their_own() -> None:
+    assert "threshold" not in table.axis_bar(None)
+    assert re.findall(r">([\d.]+)</text>", table.axis_bar(None)) == ["0", "1"]
+    own = example_report().patients[-1]
+    page = render_report(replace(example_report(), patients=(replace(own, threshold=0.3),)))
+    assert "threshold that was chosen without the patient" in page
+    assert "threshold 0.30" in page
 
 
 @given(st.floats(0, 1))

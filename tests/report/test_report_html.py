@@ -240,7 +240,7 @@ def test_print_rules_hold_tables_together() -> None:
     printed = style[style.index("@media print") :]
     assert "@page { size: A4;" in style
     assert "thead { display: table-header-group; }" in printed
-    assert re.search(r"tr, figure[^{]*\{ break-inside: avoid; \}", printed)
+    assert re.search(r"tr, caption, figure[^{]*\{ break-inside: avoid; \}", printed)
 
 
 def luminance(colour: str) -> float:

@@ -194,19 +194,21 @@ def interval_bar(row: PatientRow, threshold: float) -> Markup:
     )
 
 
-def axis_bar(threshold: float) -> Markup:
-    """The scale that stands once in the table's head: 0, the threshold, 1."""
-    label = f"Scale from 0 to 1, threshold at {threshold:.2f}"
-    ends = "".join(
+def axis_bar(threshold: float | None) -> Markup:
+    """The scale that stands once in the table's head: 0, 1, and the threshold where all rows share it."""
+    label = "Scale from 0 to 1" + ("" if threshold is None else f", threshold at {threshold:.2f}")
+    parts = [
         f'<text x="{_x(value)}" y="20" text-anchor="{anchor}">{value}</text>'
         for value, anchor in ((0, "start"), (1, "end"))
-        if abs(threshold - value) > 0.12
-    )
-    anchor = "start" if threshold < 0.12 else "end" if threshold > 0.88 else "middle"
+        if threshold is None or abs(threshold - value) > 0.12
+    ]
+    if threshold is not None:
+        anchor = "start" if threshold < 0.12 else "end" if threshold > 0.88 else "middle"
+        at = _x(threshold)
+        parts.append(f'<text class="strong" x="{at}" y="20" text-anchor="{anchor}">{threshold:.2f}</text>')
+        parts.append(f'<line class="cut" x1="{at}" x2="{at}" y1="0" y2="8"/>')
     return Markup(  # noqa: S704 - numbers only
-        f'<svg class="bar" viewBox="0 0 {_BAR_WIDTH} 24" role="img" aria-label="{label}">{ends}'
-        f'<text class="strong" x="{_x(threshold)}" y="20" text-anchor="{anchor}">{threshold:.2f}</text>'
-        f'<line class="cut" x1="{_x(threshold)}" x2="{_x(threshold)}" y1="0" y2="8"/></svg>'
+        f'<svg class="bar" viewBox="0 0 {_BAR_WIDTH} 24" role="img" aria-label="{label}">{"".join(parts)}</svg>'
     )
 
 
