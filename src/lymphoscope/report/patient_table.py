@@ -208,7 +208,8 @@ def axis_bar(threshold: float | None) -> Markup:
         parts.append(f'<text class="strong" x="{at}" y="20" text-anchor="{anchor}">{threshold:.2f}</text>')
         parts.append(f'<line class="cut" x1="{at}" x2="{at}" y1="0" y2="8"/>')
     return Markup(  # noqa: S704 - numbers only
-        f'<svg class="bar" viewBox="0 0 {_BAR_WIDTH} 24" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+        f'<svg class="bar" viewBox="0 0 {_BAR_WIDTH} 24" role="img" aria-label="{label}">'
+        f"{''.join(parts)}</svg>"
     )
 
 
