@@ -66,6 +66,11 @@ def test_a_user_walks_from_synthesis_to_a_score(call, tmp_path: Path) -> None:
     numbers = json.loads(scored.stdout)
     assert numbers["n_malignant"] + numbers["n_reactive"] == 6
     assert 0 <= numbers["balanced_accuracy"]["estimate"] <= 1
+    assert numbers["auc"] is None
+    again = call("score", out / "predictions.csv", tmp_path / "labels.csv", "--json")
+    both = json.loads(again.stdout)
+    assert both["balanced_accuracy"] == numbers["balanced_accuracy"]
+    assert 0 <= both["auc"]["estimate"] <= 1
 
     explored = call("explore", cohort, "-o", tmp_path / "figures")
     assert explored.exit_code == 0, explored.output

@@ -34,7 +34,7 @@ class Score:
     threshold : probability at and above which a patient counts as called malignant.
     balanced_accuracy : with a patient bootstrap's interval.
     sensitivity, specificity : with exact (Clopper-Pearson) intervals.
-    auc, brier : of probabilities; None for decisions.
+    auc, brier : of probabilities; None where decisions alone are given.
     missed, false_alarms : ids of malignant patients called reactive, and the other way round.
     sentence : the same in words.
     """
@@ -87,7 +87,13 @@ class Answers:
 
 
 def score(
-    predictions: Answers, truth: Answers, *, threshold: float = 0.5, replicates: int = 2000, seed: int = 0
+    predictions: Answers,
+    truth: Answers,
+    *,
+    probabilities: Answers | None = None,
+    threshold: float = 0.5,
+    replicates: int = 2000,
+    seed: int = 0,
 ) -> Score:
     """Compare predictions with the truth, patient by patient.
 
@@ -95,6 +101,7 @@ def score(
     ----------
     predictions : 0 or 1, or probabilities of malignancy, one per patient.
     truth : 1 malignant, 0 reactive, -1 still unknown.
+    probabilities : of the same patients, where `predictions` are decisions: for AUC and Brier score.
     threshold : for probabilities; decisions are taken as they are.
 
     Raises
@@ -120,7 +127,14 @@ def score(
             allowed="at least one patient of each class",
         )
     hard = bool(np.isin(list(predictions.values), (0.0, 1.0)).all())
-    return _score(scored, y, p, hard, len(labels) - len(scored), threshold, replicates, seed)
+    called = p == 1.0 if hard else p >= threshold
+    if probabilities is not None:
+        _check_values(probabilities, (0.0, 1.0), whole=False)
+        said = dict(zip(probabilities.ids, probabilities.values, strict=True))
+        p = np.array([said[patient] for patient in scored], dtype=np.float64)
+    ranked = None if hard and probabilities is None else p
+    unlabelled = len(labels) - len(scored)
+    return _score(scored, y, called, ranked, hard, unlabelled, threshold, replicates, seed)
 
 
 def score_files(
@@ -139,10 +153,13 @@ def score_files(
     ----------
     id_column : name of the patients' column in both tables; default: a common name such as `ID`.
     prediction_column, truth_column : names of the answers' columns; default: `Predicted`, `LABEL`, …
+        A table that holds decisions and, beside them, a column `probability` gives both.
     """
+    both = prediction_column is None and _has_columns(predictions, ("predicted", "probability"))
     return score(
         read_answers(predictions, id_column, prediction_column),
         read_answers(truth, id_column, truth_column, empty=-1.0),
+        probabilities=read_answers(predictions, id_column, "probability") if both else None,
         threshold=threshold,
         seed=seed,
     )
@@ -172,6 +189,11 @@ def read_answers(
     return Answers(tuple(ids), tuple(values), path)
 
 
+def _has_columns(path: Path, names: Sequence[str]) -> bool:
+    table = read_table_text(path, lambda name: name.strip().lower() in {*ID_NAMES, *VALUE_NAMES})
+    return set(names) <= {name.strip() for name in table.header}
+
+
 def _column(table: TableText, wanted: str | None, known: Sequence[str], what: str) -> int:
     lower = [name.strip().lower() for name in table.header]
     if wanted is not None:
@@ -193,19 +215,18 @@ def _column(table: TableText, wanted: str | None, known: Sequence[str], what: st
 def _score(
     ids: Sequence[str],
     y: np.ndarray,
-    p: np.ndarray,
+    called: np.ndarray,
+    p: np.ndarray | None,
     hard: bool,
     n_unlabelled: int,
     threshold: float,
     replicates: int,
     seed: int,
 ) -> Score:
-    called = p == 1.0 if hard else p >= threshold
     right = (called == y).astype(np.float64)
     draws = PatientBootstrap(y, replicates, seed)
     n_malignant, n_reactive = int(y.sum()), int((~y).sum())
     accuracy = percentile_interval(0.5 * (right[y].mean() + right[~y].mean()), draws.balanced(right))
-    error = squared_error(y, p)
     missed = tuple(patient for patient, bad in zip(ids, y & ~called, strict=True) if bad)
     false_alarms = tuple(patient for patient, bad in zip(ids, ~y & called, strict=True) if bad)
     return Score(
@@ -217,8 +238,8 @@ def _score(
         accuracy,
         clopper_pearson(n_malignant - len(missed), n_malignant),
         clopper_pearson(n_reactive - len(false_alarms), n_reactive),
-        None if hard else percentile_interval(auc(y, p), draws.pairs(pair_wins(y, p))),
-        None if hard else percentile_interval(brier(y, p), draws.mean(error)),
+        None if p is None else percentile_interval(auc(y, p), draws.pairs(pair_wins(y, p))),
+        None if p is None else percentile_interval(brier(y, p), draws.mean(squared_error(y, p))),
         missed,
         false_alarms,
         f"Balanced accuracy {accuracy.estimate:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f}) on "

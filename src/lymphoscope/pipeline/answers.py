@@ -117,11 +117,21 @@ def patients_with_errors(findings: Sequence[Finding]) -> frozenset[str]:
 
 def predictions_csv(cohort: Cohort, answers: Answers) -> str:
     """One line per patient: id, probability, interval, threshold, flow cytometry, reason."""
-    header = ("id", "probability", "low", "high", "threshold", "flow_cytometry", "reason")
+    header = (
+        "id",
+        "probability",
+        "low",
+        "high",
+        "predicted",
+        "referral_threshold",
+        "flow_cytometry",
+        "reason",
+    )
     rows = (
         (
             cohort.patients.ids[i],
             *(f"{values[k]:.6f}" for values in (answers.probability, answers.low, answers.high)),
+            str(answers.decision[k]),
             f"{answers.threshold[k]:.6f}",
             answers.advice[k].decision,
             answers.advice[k].reason,
