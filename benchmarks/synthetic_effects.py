@@ -1,8 +1,8 @@
 """How strong the planted effects of a default synthetic cohort are, measured as a user would measure them.
 
-For each seed a cohort is painted, read, decoded, segmented and measured, and recipes are cross-validated on its
-labelled patients. With `--numbers` the per-cell numbers are drawn without pixels instead: seconds, not minutes.
-Every finished seed is kept in `--folder`, so that a stopped run goes on where it was.
+For each seed a cohort is painted, read, decoded, segmented and measured, and recipes are cross-validated on
+its labelled patients. With `--numbers` the per-cell numbers are drawn without pixels instead: seconds, not
+minutes. Every finished seed is kept in `--folder`, so that a stopped run goes on where it was.
 
     python benchmarks/synthetic_effects.py --seeds 20 --jobs 2 --folder /tmp/effects
     python benchmarks/synthetic_effects.py --seeds 20 --numbers

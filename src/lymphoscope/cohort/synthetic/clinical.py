@@ -19,9 +19,9 @@ INCLUSION_LIMIT = 4.0
 REACTIVE_LOG_CEILING = np.log(10.47 / INCLUSION_LIMIT)
 """No reactive patient of the challenge lies above 10.47 (Chakroun 2021's cut: specificity 1)."""
 
-MEAN_AGE, AGE_SD_REACTIVE, AGE_SD_MALIGNANT = 68.0, 21.0, 11.0
+MEAN_AGE, AGE_SD_REACTIVE, AGE_SD_MALIGNANT = 68.0, 22.0, 12.5
 AGE_RANGE = (18.0, 100.0)
-MEDIAN_LOG_COUNT = 2.35
+MEDIAN_LOG_COUNT = 2.27
 SMALLEST_BAG, LARGEST_BAG = 16 / 66, 198 / 66
 BAG_SHORTCUT = 1.0
 
@@ -82,7 +82,7 @@ def _log_excess(plan: SyntheticPlan, label: Labels, rng: np.random.Generator) ->
     n = len(label)
     reactive = rng.gamma(2.0, 0.17, n)
     reactive = np.where(reactive < REACTIVE_LOG_CEILING, reactive, rng.uniform(0, REACTIVE_LOG_CEILING, n))
-    a, b = 0.68, 1.65
+    a, b = 0.6, 1.5
     tail = rng.beta(a, b, n) * (a + b) / a
     return reactive + 0.01 + plan.log_count_shift * tail * (label == 1)
 

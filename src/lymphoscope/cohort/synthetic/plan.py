@@ -50,12 +50,12 @@ class SyntheticPlan:
     cells: int = 66
     seed: int = 0
     prevalence: float = CHALLENGE_MALIGNANT / CHALLENGE_PATIENTS
-    age_shift: float = 19.5
+    age_shift: float = 19.8
     log_count_shift: float = 1.17
     morphology_effect: float = 0.7
     heterogeneity_effect: float = 0.2
-    bag_size_slope: float = 0.5
-    bag_size_spread: float = 0.32
+    bag_size_slope: float = 0.54
+    bag_size_spread: float = 0.3
     shortcut: Shortcut = "none"
     leak: Leak = "none"
     label_noise: float = 0.0
