@@ -10,7 +10,7 @@ import numpy as np
 from lymphoscope.cells.colour_model import colour_codes, log_likelihood_ratio
 from lymphoscope.cells.contour import star_contour
 from lymphoscope.cells.nucleus import fill_holes
-from lymphoscope.cells.stain import Mask, Plane, RgbImage, optical_density
+from lymphoscope.cells.stain import Mask, Plane, RgbImage, channel_density
 
 _FIRST_BIAS = 0.9
 _BIAS = 0.2
@@ -119,7 +119,7 @@ def place_edge(image: RgbImage, white: Plane, cell: Mask, outline: CellOutline) 
     radius = float(np.sqrt(np.count_nonzero(cell) / np.pi))
     blur = max(1.0, _EDGE_BLUR * radius)
     score = cv2.GaussianBlur(outline.score[colour_codes(image, white)], (0, 0), blur)
-    green = cv2.GaussianBlur(np.ascontiguousarray(optical_density(image, white)[..., 1]), (0, 0), 0.5 * blur)
+    green = cv2.GaussianBlur(channel_density(image, white, 1), (0, 0), 0.5 * blur)
     inward = cv2.distanceTransform(cell.view(np.uint8), cv2.DIST_L2, 3)
     outward = _distance_to(cell)
     signed = np.where(cell, 0.5 - inward, outward - 0.5)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from lymphoscope.cells.stain import Mask, Plane, RgbImage
+from lymphoscope.cells.stain import Mask, Plane, RgbImage, density_table
 
 _BINS = 20
 _DENSITY_SCALE = 0.03
@@ -29,8 +29,7 @@ def colour_codes(image: RgbImage, white: Plane) -> Codes:
     Bins are even in arsinh(OD / 0.03): fine near the background, where pale cytoplasm must be told from
     nothing, and coarse in the dark.
     """
-    light = np.maximum(np.arange(256, dtype=np.float32), 1.0)[:, None] / white[None]
-    level = np.floor(np.arcsinh(-np.log10(light) / _DENSITY_SCALE) / _BIN_WIDTH + _FIRST_BIN)
+    level = np.floor(np.arcsinh(density_table(white) / _DENSITY_SCALE) / _BIN_WIDTH + _FIRST_BIN)
     table = np.clip(level, 0, _BINS - 1) * np.array([_BINS * _BINS, _BINS, 1])
     red, green, blue = cv2.split(cv2.LUT(image, np.ascontiguousarray(table[None]).astype(np.int32)))
     return np.asarray(cv2.add(cv2.add(red, green), blue), dtype=np.int32)
@@ -46,10 +45,12 @@ def log_likelihood_ratio(codes: Codes, inside: Mask, outside: Mask) -> Plane:
     near, far = _densities(codes[inside], codes[outside])
     smeared = far.copy()
     for shift, weight in _SMEAR:
-        smeared += np.float32(weight) * (np.roll(far, shift * _DIAGONAL) + np.roll(far, -shift * _DIAGONAL))
+        step = shift * _DIAGONAL
+        smeared[step:] += np.float32(weight) * far[:-step]
+        smeared[:-step] += np.float32(weight) * far[step:]
     smeared /= np.float32(_SMEAR_TOTAL)
-    ratio = np.log(near + _FLOOR) - np.log(smeared + _FLOOR)
-    return np.clip(ratio, -_LIMIT, _LIMIT)
+    ratio = np.log((near + _FLOOR) / (smeared + _FLOOR))
+    return np.clip(ratio, -_LIMIT, _LIMIT, out=ratio)
 
 
 def _densities(first: Codes, second: Codes) -> tuple[Plane, Plane]:

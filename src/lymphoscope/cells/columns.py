@@ -22,9 +22,15 @@ class Column:
         return self.name.split("_")[0]
 
     @property
-    def micrometre_power(self) -> int:
-        """Power of the length that the number carries: 2 for areas, 1 for lengths, -1 per length, else 0."""
+    def length_power(self) -> int:
+        """Power of length in the unit: 2 for areas, 1 for lengths, -1 per length, else 0."""
         return _POWERS.get(self.unit, 0)
+
+    @property
+    def name_in_micrometres(self) -> str:
+        """The name with µm or µm² in place of pixels."""
+        suffix = {2: "_um2", 1: "_um"}.get(self.length_power)
+        return self.name.removesuffix("_px") + suffix if suffix else self.name
 
 
 _POWERS = {"px": 1, "px²": 2, "OD/px": -1, "OD·px²": 2}

@@ -70,9 +70,11 @@ def _closed_path(score: Plane, jump_price: float) -> npt.NDArray[np.int64]:
     reachable = sliding_window_view(padded, columns, axis=1)
     priced = np.empty((len(price), columns), dtype=np.float32)
     best_so_far[0] = score[0]
+    toll, best = price[:, None], np.empty(columns, dtype=np.float32)
     for turn in range(1, turns):
-        np.subtract(reachable[turn - 1], price[:, None], out=priced)
-        np.add(priced.max(axis=0), score[turn % rows], out=best_so_far[turn])
+        np.subtract(reachable[turn - 1], toll, out=priced)
+        np.maximum.reduce(priced, axis=0, out=best)
+        np.add(best, score[turn % rows], out=best_so_far[turn])
     path = np.empty(turns, dtype=np.int64)
     at = int(best_so_far[-1].argmax())
     for turn in range(turns - 1, 0, -1):

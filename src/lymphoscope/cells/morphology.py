@@ -18,16 +18,11 @@ from lymphoscope.cells.columns import (
     RINGS,
 )
 from lymphoscope.cells.nucleus import count_lobes
-from lymphoscope.cells.segmentation import Frame, Segmentation, segment
-from lymphoscope.cells.shape import clefts, crofton_perimeter, irregularity, outlines_of, shape_of
-from lymphoscope.cells.stain import (
-    Mask,
-    Plane,
-    RgbImage,
-    nuclear_density,
-    optical_density,
-    white_balanced_lab,
-)
+from lymphoscope.cells.part import Part
+from lymphoscope.cells.segmentation import Segmentation, segment
+from lymphoscope.cells.shape import clefts, crofton_perimeter, irregularity
+from lymphoscope.cells.stain import Mask, Plane, RgbImage
+from lymphoscope.cells.surroundings import Numbers, background_numbers, neighbour_numbers
 
 __all__ = [
     "BACKGROUND_COLUMNS",
@@ -40,16 +35,14 @@ __all__ = [
 ]
 
 _MARGIN = 6
-_STAINED_OD = 0.06
+_NUCLEUS_MARGIN = 3
+_SQUARE = np.ones((3, 3), dtype=np.uint8)
 _CLUMP = 0.10
 _GRANULE_OD = 0.06
 _ENTROPY_STEP_OD = 0.05
 _LEAST_PIXELS = 10
 _ENOUGH_PIXELS = 40
 _RIM_PX = 2.0
-_LEAST_NUCLEUS = 0.1
-
-Numbers = dict[str, float]
 
 
 def measure(image: RgbImage) -> Plane:
@@ -66,26 +59,27 @@ def measure(image: RgbImage) -> Plane:
     return row
 
 
-def to_micrometres(values: npt.NDArray[np.floating], columns: Sequence[str], um_per_px: float) -> Plane:
-    """`values` (n_cells, n_columns) with lengths and areas in µm and µm², `um_per_px` being the scale.
+def to_micrometres(
+    values: npt.NDArray[np.floating], columns: Sequence[str], um_per_px: float
+) -> tuple[Plane, tuple[str, ...]]:
+    """`values` (n_cells, n_columns) with lengths in µm and areas in µm², and the names that go with them.
 
-    The columns keep their names and order; those without a length in their unit are unchanged.
+    `um_per_px` is the scale in micrometres per pixel. Columns without a length in their unit keep value and
+    name; the scales that texture is measured at stay in pixels.
     """
     if not (np.isfinite(um_per_px) and um_per_px > 0):
         raise ValueError(f"um_per_px: {um_per_px}; allowed: a positive number of micrometres per pixel")
-    power = {column.name: column.micrometre_power for column in COLUMNS}
-    factor = np.array([um_per_px ** power[name] for name in columns], dtype=np.float64)
-    return (np.asarray(values) * factor).astype(np.float32)
+    by_name = {column.name: column for column in COLUMNS}
+    chosen = [by_name[name] for name in columns]
+    factor = np.array([um_per_px**column.length_power for column in chosen], dtype=np.float64)
+    names = tuple(column.name_in_micrometres for column in chosen)
+    return (np.asarray(values) * factor).astype(np.float32), names
 
 
 def _measure_cell(image: RgbImage, found: Segmentation) -> Numbers:
-    x, y, width, height = cv2.boundingRect(found.nucleus.view(np.uint8))
-    nucleus = _Part(image, found.nucleus, found.white, (x, y, width, height), margin=3)
-    radius = np.sqrt(np.count_nonzero(nucleus.mask) / np.pi)
-    box = cv2.boundingRect(found.cell.view(np.uint8))
-    cell = _Part(
-        image, found.cell, found.white, box, margin=max(_MARGIN, int(np.ceil(RINGS[-1][2] * radius)))
-    )
+    radius = float(np.sqrt(np.count_nonzero(found.nucleus) / np.pi))
+    cell = Part.around(found.cell, image, found.white, max(_MARGIN, int(np.ceil(RINGS[-1][2] * radius))))
+    nucleus = cell.narrowed(found.nucleus[cell.view], _NUCLEUS_MARGIN)
     from_edge = _distance_from_edge(found.nucleus[cell.view])
     numbers: Numbers = {}
     numbers |= _nucleus_shape(nucleus)
@@ -93,36 +87,12 @@ def _measure_cell(image: RgbImage, found: Segmentation) -> Numbers:
     numbers |= _cell_shape(cell)
     numbers |= _cytoplasm(cell, found.nucleus[cell.view], from_edge)
     numbers |= _profile(cell, from_edge, radius)
-    numbers |= _surroundings(found.frame)
-    numbers |= _background(found)
+    numbers |= neighbour_numbers(found.frame)
+    numbers |= background_numbers(found)
     numbers["cell_nucleus_ratio"] = numbers["nucleus_area_px"] / numbers["cell_area_px"]
-    apart = np.subtract(nucleus.centre_in_image, cell.centre_in_image)
+    apart = np.subtract(nucleus.centre, cell.centre)
     numbers["nucleus_offset"] = float(np.hypot(*apart) / np.sqrt(numbers["cell_area_px"] / np.pi))
     return numbers
-
-
-class _Part:
-    """A part of the photograph around a mask, with its stain and the mask's outlines and shape."""
-
-    def __init__(self, image: RgbImage, mask: Mask, white: Plane, box: Sequence[int], margin: int) -> None:
-        height, width = mask.shape
-        x, y, w, h = box
-        top, bottom = max(0, y - margin), min(height, y + h + margin)
-        left, right = max(0, x - margin), min(width, x + w + margin)
-        self.view = (slice(top, bottom), slice(left, right))
-        self.on_frame = (left == 0, top == 0, right == width, bottom == height)
-        self.white = white
-        self.mask: Mask = np.ascontiguousarray(mask[self.view])
-        self.image: RgbImage = np.ascontiguousarray(image[self.view])
-        self.od = optical_density(self.image, white)
-        self.density = nuclear_density(self.od)
-        self.outlines = outlines_of(self.mask)
-        self.shape = shape_of(self.mask, self.outlines)
-        self.centre_in_image = (left + self.shape.centre[0], top + self.shape.centre[1])
-
-    def lab(self, mask: Mask) -> Plane:
-        """White-balanced L*a*b* of the pixels of `mask`, shape (n, 3)."""
-        return white_balanced_lab(self.image[mask][None], self.white)[0]
 
 
 def _distance_from_edge(mask: Mask) -> Plane:
@@ -140,7 +110,7 @@ def _mean_gradient(plane: Plane, points: npt.NDArray[np.int32]) -> float:
     return float(np.hypot(dx[points[:, 1], points[:, 0]], dy[points[:, 1], points[:, 0]]).mean())
 
 
-def _nucleus_shape(nucleus: _Part) -> Numbers:
+def _nucleus_shape(nucleus: Part) -> Numbers:
     deepest, count = clefts(nucleus.outlines[0])
     points = np.concatenate(nucleus.outlines)
     # A nucleus in one piece without an indentation has no waist to look for.
@@ -158,7 +128,7 @@ def _nucleus_shape(nucleus: _Part) -> Numbers:
     }
 
 
-def _nucleus_colour_and_chromatin(nucleus: _Part) -> Numbers:
+def _nucleus_colour_and_chromatin(nucleus: Part) -> Numbers:
     lab = nucleus.lab(nucleus.mask)
     lightness, green_red, blue_yellow = lab.mean(axis=0)
     density = nucleus.density[nucleus.mask]
@@ -172,7 +142,7 @@ def _nucleus_colour_and_chromatin(nucleus: _Part) -> Numbers:
     return colour | _chromatin(nucleus, lab[:, 1:])
 
 
-def _cell_shape(cell: _Part) -> Numbers:
+def _cell_shape(cell: Part) -> Numbers:
     shape, points = cell.shape, cell.outlines[0]
     green = np.ascontiguousarray(cell.od[..., 1])
     reach = 0.12 * np.sqrt(shape.area / np.pi)
@@ -210,7 +180,7 @@ def _root_mean_square(values: Plane) -> float:
     return float(np.sqrt(np.dot(values, values) / len(values)))
 
 
-def _chromatin(nucleus: _Part, colour: Plane) -> Numbers:
+def _chromatin(nucleus: Part, colour: Plane) -> Numbers:
     """Texture of the nucleus without its outermost pixels; `colour` is a* and b* of all of its pixels."""
     bordered = cv2.copyMakeBorder(nucleus.mask.view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     depth = cv2.distanceTransform(bordered, cv2.DIST_L2, 3)[1:-1, 1:-1]
@@ -246,7 +216,7 @@ def _inner_cytoplasm(cell: Mask, cytoplasm: Mask, from_edge: Plane) -> Mask:
 
     A cell with next to no cytoplasm is described by the pixels just outside its nucleus.
     """
-    eroded = cv2.erode(cell.view(np.uint8), np.ones((3, 3), np.uint8)).view(np.bool_)
+    eroded = cv2.erode(cell.view(np.uint8), _SQUARE).view(np.bool_)
     inner: Mask = cytoplasm & eroded & (from_edge > 1.5)
     around: Mask = (from_edge > 0) & (from_edge < 2)
     for mask, enough in ((inner, _ENOUGH_PIXELS), (cytoplasm, _LEAST_PIXELS), (around, 1)):
@@ -255,7 +225,7 @@ def _inner_cytoplasm(cell: Mask, cytoplasm: Mask, from_edge: Plane) -> Mask:
     return cell
 
 
-def _cytoplasm(cell: _Part, nucleus: Mask, from_edge: Plane) -> Numbers:
+def _cytoplasm(cell: Part, nucleus: Mask, from_edge: Plane) -> Numbers:
     whole: Mask = cell.mask & ~nucleus
     area = np.count_nonzero(whole)
     mask = _inner_cytoplasm(cell.mask, whole, from_edge)
@@ -279,7 +249,7 @@ def _cytoplasm(cell: _Part, nucleus: Mask, from_edge: Plane) -> Numbers:
     }
 
 
-def _profile(cell: _Part, from_edge: Plane, radius: float) -> Numbers:
+def _profile(cell: Part, from_edge: Plane, radius: float) -> Numbers:
     """Mean stain and blueness in rings around the nucleus; an empty ring takes its inner neighbour's."""
     edges = np.array([RINGS[0][1], *(ring[2] for ring in RINGS)]) * radius
     near: Mask = (from_edge > edges[0]) & (from_edge <= edges[-1])
@@ -294,54 +264,3 @@ def _profile(cell: _Part, from_edge: Plane, radius: float) -> Numbers:
             last = (float(density[i] / counts[i]), float(blueness[i] / counts[i]))
         numbers[f"profile_{name}_density_od"], numbers[f"profile_{name}_blueness_od"] = last
     return numbers
-
-
-def _surroundings(frame: Frame) -> Numbers:
-    """Other nuclei, red cells and what touches the cell, on the reduced photograph."""
-    stained: Mask = frame.od[..., 1] > _STAINED_OD
-    count, _, stats, _ = cv2.connectedComponentsWithStats(frame.others.view(np.uint8), connectivity=8)
-    least = _LEAST_NUCLEUS * np.count_nonzero(frame.cell)
-    nuclei = np.count_nonzero(stats[1:, cv2.CC_STAT_AREA] > least) if count > 1 else 0
-    grown = cv2.dilate(frame.cell.view(np.uint8), np.ones((3, 3), np.uint8))
-    rim: Mask = cv2.dilate(grown, np.ones((3, 3), np.uint8)).view(np.bool_) & ~grown.view(np.bool_)
-    return {
-        "neighbours_nucleus_count": float(nuclei),
-        "neighbours_nucleus_fraction": float(frame.others.mean()),
-        "neighbours_red_cell_fraction": float((stained & ~grown.view(np.bool_) & ~frame.others).mean()),
-        "neighbours_contact_fraction": float(stained[rim].mean()) if rim.any() else 0.0,
-    }
-
-
-def _background(found: Segmentation) -> Numbers:
-    """Colour, noise and evenness of the background, and the stain of red cells: the controls."""
-    frame = found.frame
-    green = frame.od[..., 1]
-    stained: Mask = green > _STAINED_OD
-    free: Mask = ~(frame.cell | frame.others)
-    red_cells: Mask = stained & free
-    empty: Mask = free & ~stained
-    lab = cv2.cvtColor((found.white / 255).reshape(1, 1, 3).astype(np.float32), cv2.COLOR_RGB2Lab).ravel()
-    red = frame.od[red_cells].mean(axis=0) if np.count_nonzero(red_cells) > 20 else np.zeros(3)
-    blank = green[empty]
-    return {
-        "background_lab_l": float(lab[0]),
-        "background_lab_a": float(lab[1]),
-        "background_lab_b": float(lab[2]),
-        "background_noise_od": float(blank.std()) if blank.size else 0.0,
-        "background_unevenness_od": _unevenness(green, empty),
-        "background_red_cell_red_od": float(red[0]),
-        "background_red_cell_green_od": float(red[1]),
-        "background_red_cell_blue_od": float(red[2]),
-    }
-
-
-def _unevenness(green: Plane, empty: Mask) -> float:
-    """Range of the mean background OD between the four quarters that have enough background."""
-    height, width = green.shape
-    means = []
-    for rows in (slice(0, height // 2), slice(height // 2, height)):
-        for columns in (slice(0, width // 2), slice(width // 2, width)):
-            blank = green[rows, columns][empty[rows, columns]]
-            if blank.size > 20:
-                means.append(float(blank.mean()))
-    return max(means) - min(means) if means else 0.0

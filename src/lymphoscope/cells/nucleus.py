@@ -21,7 +21,7 @@ _WORTH_OF_AREA = 0.12
 _LEAST_SHARE = 0.3
 _LOBE_GAP = 0.8
 _LEAST_BRIDGE_OD = 0.03
-_EDGE_LEVEL = 0.46
+_EDGE_LEVEL = 0.44
 _ROUNDS = 2
 _EDGE_BLUR = 0.06
 _OPENING = 0.08
@@ -192,9 +192,9 @@ def refine_nucleus(density: Plane, nucleus: Mask, cell: Mask) -> Mask:
     radius = np.sqrt(area / np.pi)
     around: Mask = cell & (_distance_to(nucleus) > max(1.5, 0.08 * radius))
     smooth = np.asarray(cv2.GaussianBlur(density, (0, 0), max(0.5, _EDGE_BLUR * radius)), dtype=np.float32)
-    inner = float(np.median(smooth[nucleus]))
+    inner = float(smooth[nucleus].mean())
     enough = np.count_nonzero(around) > _LEAST_CYTOPLASM * area
-    outer = float(np.median(smooth[around])) if enough else _USUAL_CYTOPLASM * inner
+    outer = float(smooth[around].mean()) if enough else _USUAL_CYTOPLASM * inner
     level = _edge_level(smooth[cell], inner, outer)
     dark: Mask = (smooth > level) & cell
     opened = cv2.morphologyEx(dark.view(np.uint8), cv2.MORPH_OPEN, disc(_OPENING * radius))
@@ -212,7 +212,7 @@ def _edge_level(inside_cell: Plane, inner: float, outer: float) -> float:
         above = inside_cell > level
         if not 0.1 < np.count_nonzero(above) / len(inside_cell) < 0.9:
             break
-        inner, outer = float(np.median(inside_cell[above])), float(np.median(inside_cell[~above]))
+        inner, outer = float(inside_cell[above].mean()), float(inside_cell[~above].mean())
         level = outer + _EDGE_LEVEL * (inner - outer)
     return level
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
+import joblib
 import numpy as np
 import numpy.typing as npt
 
@@ -18,14 +16,18 @@ from lymphoscope.cells.cell_findings import CellBlurred, CellCutOff, CellNotSegm
 from lymphoscope.cells.morphology import MORPHOLOGY_COLUMNS, MORPHOLOGY_VERSION, measure
 from lymphoscope.cells.stain import Plane, RgbImage
 from lymphoscope.cohort.findings import Finding
+from lymphoscope.cohort.image_frames import to_frame
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.files import atomic_path, sha256_bytes, sha256_json
 
-_CHUNK = 64
+_CHUNK = 32
+_PART = 256
 _WORTH_A_PROCESS = 128
 _BLURRED = 0.03
 _CUT_OFF = 0.05
 _ROW = np.dtype([("sha256", "V32"), ("values", np.float32, (len(MORPHOLOGY_COLUMNS),))])
+
+Rows = npt.NDArray[np.void]
 
 
 class Photographs(Protocol):
@@ -56,7 +58,7 @@ class CellNumbers:
 
 
 def cell_numbers(store: Photographs, *, jobs: int = 2, progress: Progress | None = None) -> CellNumbers:
-    """Measure every cell of `store` that has not been measured before.
+    """Measure every cell of `store` that has not been measured before, on its 224-pixel frame.
 
     Numbers are kept beside the store, by the photograph's SHA-256 and the version of the measures, in parts
     that are written whole: an interrupted run goes on where it was, and another cohort in the same cache that
@@ -66,107 +68,95 @@ def cell_numbers(store: Photographs, *, jobs: int = 2, progress: Progress | None
     ----------
     jobs : worker processes; 1 measures in this process.
     """
-    keys = np.array([bytes.fromhex(str(value)) for value in store.index.sha256], dtype="S32").view("V32")
+    keys = [bytes.fromhex(digest) for digest in store.index.sha256]
     names = sha256_json(list(MORPHOLOGY_COLUMNS))[:8]
     folder = store.folder.parent / f"cell-numbers-v{MORPHOLOGY_VERSION}-{names}"
-    known = _read_parts(folder)
-    first_with_key = {key.tobytes(): i for i, key in reversed(list(enumerate(keys)))}
-    missing = sorted(i for key, i in first_with_key.items() if key not in known)
-    if missing:
-        for rows in _measure_all(store, keys, missing, jobs, progress):
-            _write_part(folder, rows)
-            known.update(_by_key(rows))
-    values = np.empty((len(keys), len(MORPHOLOGY_COLUMNS)), dtype=np.float32)
-    for i, key in enumerate(keys):
-        values[i] = known[key.tobytes()]
+    parts = _read_parts(folder)
+    known = {digest for part in parts for digest in _digests(part)}
+    first = {key: i for i, key in reversed(list(enumerate(keys)))}
+    missing = sorted(i for key, i in first.items() if key not in known)
+    for part in _measure(store, keys, missing, jobs, progress):
+        _write_part(folder, part)
+        parts.append(part)
+    values = _look_up(parts, keys)
     return CellNumbers(values, MORPHOLOGY_COLUMNS, _findings(values, store.index.path))
 
 
-def _measure_all(
-    store: Photographs, keys: npt.NDArray[np.void], cells: Sequence[int], jobs: int, progress: Progress | None
-) -> Iterator[npt.NDArray[np.void]]:
-    """Rows of `cells`, chunk by chunk as they are finished."""
+def _look_up(parts: list[Rows], keys: list[bytes]) -> Plane:
+    """Numbers of the photographs with these hashes, shape (len(keys), n_columns)."""
+    rows = np.concatenate(parts) if parts else np.empty(0, dtype=_ROW)
+    place = {digest: i for i, digest in enumerate(_digests(rows))}
+    return np.ascontiguousarray(rows["values"][np.array([place[key] for key in keys], dtype=np.int64)])
+
+
+def _digests(rows: Rows) -> list[bytes]:
+    packed = np.ascontiguousarray(rows["sha256"]).tobytes()
+    return [packed[i : i + 32] for i in range(0, len(packed), 32)]
+
+
+def _measure(
+    store: Photographs, keys: list[bytes], cells: Sequence[int], jobs: int, progress: Progress | None
+) -> Iterator[Rows]:
+    """Rows of `cells`, some hundred at a time, as they are finished."""
+    if not cells:
+        return
     if progress is not None:
-        progress.start("Measuring cells", len(cells))
-    chunks = [list(cells[i : i + _CHUNK]) for i in range(0, len(cells), _CHUNK)]
-    parallel = jobs > 1 and len(cells) >= _WORTH_A_PROCESS
-    results = _in_processes(store, chunks, jobs) if parallel else _in_this_process(store, chunks)
-    for chunk, values in results:
+        progress.start("measuring cells", len(cells))
+    waiting: list[Rows] = []
+    for chunk, values in _in_chunks(store, cells, jobs):
         rows = np.empty(len(chunk), dtype=_ROW)
-        rows["sha256"], rows["values"] = keys[chunk], values
-        yield rows
+        rows["sha256"] = np.frombuffer(b"".join(keys[i] for i in chunk), dtype="V32")
+        rows["values"] = values
+        waiting.append(rows)
         if progress is not None:
             progress.advance(len(chunk))
+        if sum(map(len, waiting)) >= _PART:
+            yield np.concatenate(waiting)
+            waiting = []
+    if waiting:
+        yield np.concatenate(waiting)
     if progress is not None:
         progress.done()
 
 
-def _in_this_process(store: Photographs, chunks: list[list[int]]) -> Iterator[tuple[list[int], Plane]]:
-    with _one_thread():
-        for chunk in chunks:
-            yield chunk, _measure_images([store.decode(i) for i in chunk])
+def _in_chunks(store: Photographs, cells: Sequence[int], jobs: int) -> Iterator[tuple[Sequence[int], Plane]]:
+    """Chunks of cells and their numbers, in any order; photographs are decoded here, a few chunks ahead."""
+    chunks = [cells[i : i + _CHUNK] for i in range(0, len(cells), _CHUNK)]
+    pool = joblib.Parallel(
+        n_jobs=jobs if len(cells) >= _WORTH_A_PROCESS else 1,
+        return_as="generator_unordered",
+        pre_dispatch="2*n_jobs",
+        batch_size=1,
+    )
+    yield from pool(
+        joblib.delayed(_measure_chunk)(chunk, [to_frame(store.decode(i)) for i in chunk]) for chunk in chunks
+    )
 
 
-def _in_processes(
-    store: Photographs, chunks: list[list[int]], jobs: int
-) -> Iterator[tuple[list[int], Plane]]:
-    """Photographs are decoded here, a thirtieth of the work, and measured by workers that hold no store.
-
-    At most two chunks a worker wait at any time, so memory does not grow with the cohort.
-    """
-    context = multiprocessing.get_context("spawn")
-    waiting: dict[Future[Plane], list[int]] = {}
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_use_one_thread) as pool:
-        try:
-            for chunk in chunks:
-                waiting[pool.submit(_measure_images, [store.decode(i) for i in chunk])] = chunk
-                if len(waiting) >= 2 * jobs:
-                    finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        yield waiting.pop(future), future.result()
-            for future in list(waiting):
-                yield waiting.pop(future), future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _measure_images(images: list[RgbImage]) -> Plane:
-    return np.stack([measure(image) for image in images])
-
-
-def _use_one_thread() -> None:
-    cv2.setNumThreads(1)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """On images this small OpenCV's threads cost more than they bring."""
-    before = cv2.getNumThreads()
+def _measure_chunk(chunk: Sequence[int], images: list[RgbImage]) -> tuple[Sequence[int], Plane]:
+    """The chunk itself and its numbers; on images this small OpenCV's threads cost more than they bring."""
+    threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        yield
+        return chunk, np.stack([measure(image) for image in images])
     finally:
-        cv2.setNumThreads(before)
+        cv2.setNumThreads(threads)
 
 
-def _read_parts(folder: Path) -> dict[bytes, Plane]:
-    """Every row measured before, by the photograph's hash; a part that cannot be read is measured again."""
-    known: dict[bytes, Plane] = {}
-    for part in sorted(folder.glob("*.npy")):
+def _read_parts(folder: Path) -> list[Rows]:
+    """Everything measured before; a part that cannot be read is measured again."""
+    parts = []
+    for path in sorted(folder.glob("*.npy")):
         try:
-            rows = np.load(part, allow_pickle=False)
+            rows = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError):
             continue
         if rows.dtype == _ROW and rows.ndim == 1:
-            known.update(_by_key(rows))
-    return known
+            parts.append(rows)
+    return parts
 
 
-def _by_key(rows: npt.NDArray[np.void]) -> Iterator[tuple[bytes, Plane]]:
-    return ((key.tobytes(), values) for key, values in zip(rows["sha256"], rows["values"], strict=True))
-
-
-def _write_part(folder: Path, rows: npt.NDArray[np.void]) -> None:
+def _write_part(folder: Path, rows: Rows) -> None:
     """Write rows under a name that follows from the cells they belong to."""
     name = sha256_bytes(rows["sha256"].tobytes())[:24]
     with atomic_path(folder / f"{name}.npy") as temporary, temporary.open("wb") as stream:

@@ -86,15 +86,17 @@ def _indentations(outline: Points) -> npt.NDArray[np.float64]:
     """Greatest distance from each edge of the convex hull to the outline below it, in pixels."""
     if len(outline) < 4:
         return np.zeros(0)
-    corners = np.unique(cv2.convexHull(outline, returnPoints=False))
+    corners = np.sort(cv2.convexHull(outline, returnPoints=False).ravel())
     if len(corners) < 3:
         return np.zeros(0)
-    edge = (np.searchsorted(corners, np.arange(len(outline)), side="right") - 1) % len(corners)
-    start = outline[corners].astype(np.float64)
+    # Turned so that it starts at a corner, the outline falls into one stretch per edge of the hull.
+    turned = np.roll(outline, -corners[0], axis=0).astype(np.float64)
+    starts = corners - corners[0]
+    start = turned[starts]
     along = np.roll(start, -1, axis=0) - start
     length = np.hypot(along[:, 0], along[:, 1])
-    offset = outline - start[edge]
+    edge = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(turned)))
+    offset = turned - start[edge]
     away = np.abs(along[edge, 0] * offset[:, 1] - along[edge, 1] * offset[:, 0]) / length[edge]
-    deepest = np.zeros(len(corners))
-    np.maximum.at(deepest, edge, away)
+    deepest: npt.NDArray[np.float64] = np.maximum.reduceat(away, starts)
     return deepest

@@ -18,6 +18,9 @@ Plane = npt.NDArray[np.float32]
 
 _BRIGHT_QUANTILE = 0.98
 _BRIGHT_BAND = 0.93
+_LOG_LEVEL = np.log10(np.maximum(np.arange(256, dtype=np.float32), 1.0))
+_NUCLEAR_STAIN = np.array([[1.0, 0.7, 0.0]], dtype=np.float32)
+_LEVELS = np.arange(256, dtype=np.float32)[:, None]
 
 
 def background_colour(image: RgbImage) -> Plane:
@@ -41,9 +44,18 @@ def optical_density(image: RgbImage, white: Plane) -> Plane:
 
     0 is the background, 1 a tenth of its light; brighter than the background is slightly negative.
     """
-    light = np.maximum(np.arange(256, dtype=np.float32), 1.0)[:, None] / white[None]
-    table = -np.log10(light)
-    return np.asarray(cv2.LUT(image, np.ascontiguousarray(table[None]).astype(np.float32)), dtype=np.float32)
+    return np.asarray(cv2.LUT(image, density_table(white)[None]), dtype=np.float32)
+
+
+def channel_density(image: RgbImage, white: Plane, channel: int) -> Plane:
+    """Optical density of one channel (0 red, 1 green, 2 blue), shape (H, W)."""
+    table = np.ascontiguousarray(density_table(white)[:, channel])
+    return np.asarray(cv2.LUT(cv2.extractChannel(image, channel), table), dtype=np.float32)
+
+
+def density_table(white: Plane) -> Plane:
+    """Optical density of the 256 levels of each channel, shape (256, 3)."""
+    return np.log10(white) - _LOG_LEVEL[:, None]
 
 
 def nuclear_density(od: Plane) -> Plane:
@@ -52,7 +64,7 @@ def nuclear_density(od: Plane) -> Plane:
     Nuclei darken red and green; red cells hardly darken red, and blue says little about nuclei, as
     haemoglobin absorbs there too.
     """
-    return np.asarray(cv2.transform(od, np.array([[1.0, 0.7, 0.0]], dtype=np.float32)))
+    return np.asarray(cv2.transform(od, _NUCLEAR_STAIN))
 
 
 def white_balanced_lab(image: RgbImage, white: Plane) -> Plane:
@@ -60,6 +72,5 @@ def white_balanced_lab(image: RgbImage, white: Plane) -> Plane:
 
     L* from 0 to 100; a* (green to red) and b* (blue to yellow) around 0.
     """
-    scaled = np.minimum(np.arange(256, dtype=np.float32)[:, None] / white[None], 1.0)
-    balanced = cv2.LUT(image, np.ascontiguousarray(scaled[None]).astype(np.float32))
+    balanced = cv2.LUT(image, np.minimum(_LEVELS / white, 1.0)[None])
     return np.asarray(cv2.cvtColor(balanced, cv2.COLOR_RGB2Lab))
