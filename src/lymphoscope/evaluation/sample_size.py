@@ -94,7 +94,7 @@ def what_patients_prove(n_malignant: int, n_reactive: int) -> SampleSize:
     )
 
 
-def test_score_swing(found: OutOfFold, n_test: int = 42, draws: int = 10_000, seed: int = 0) -> Swing:
+def swing_of_a_test_set(found: OutOfFold, n_test: int = 42, draws: int = 10_000, seed: int = 0) -> Swing:
     """Balanced accuracy of random test sets of `n_test` patients under the recipe's out-of-fold decisions.
 
     Patients are drawn with replacement within each class, as new patients would come, in the cohort's

@@ -19,7 +19,7 @@ from lymphoscope.evaluation.folds import OutOfFold
 from lymphoscope.evaluation.ladder import Ladder, climb
 from lymphoscope.evaluation.probes import Probe
 from lymphoscope.evaluation.resampling import derived_seed, fit, one_thread
-from lymphoscope.evaluation.sample_size import test_score_swing, what_patients_prove
+from lymphoscope.evaluation.sample_size import swing_of_a_test_set, what_patients_prove
 from lymphoscope.evaluation.triage import Triage, bootstrap_refits, choose_referral_threshold, triage
 from lymphoscope.files import atomic_path, write_json, write_text
 from lymphoscope.models.bundle import Bundle, save_bundle
@@ -250,7 +250,7 @@ def _metrics(bundle: Bundle, found: Found) -> dict[str, Any]:
         "triage": found.triage.as_dict(),
         "referral_threshold": bundle.metadata["referral_threshold"],
         "sample_size": what_patients_prove(malignant, len(out_of_fold.y) - malignant).as_dict(),
-        "swing": test_score_swing(out_of_fold).as_dict(),
+        "swing": swing_of_a_test_set(out_of_fold).as_dict(),
         "probes": [probe.as_dict() for probe in found.probes],
     }
 
@@ -281,7 +281,7 @@ def _content(prepared: Prepared, plan: RunPlan, bundle: Bundle, found: Found) ->
         quality_overlap=page.decision_quality(found.triage.overlap),
         calibration=page.calibration(row.evaluation),
         proof=page.proof(what_patients_prove(n_malignant, n_reactive), row.comparisons),
-        swing=page.swing(test_score_swing(row.evaluation.out_of_fold)),
+        swing=page.swing(swing_of_a_test_set(row.evaluation.out_of_fold)),
         probes=page.probes(found.probes),
         findings=(*prepared.findings, *(probe.finding for probe in found.probes if probe.warns)),
         methods=_methods(prepared, plan),
