@@ -77,7 +77,7 @@ class Scene:
             blur=float(np.clip(0.45 + 0.07 * value["defocus"], 0.3, 1.2)),
             red_cell_blur=float(np.clip(0.4 + 0.4 * value["defocus"], 0.0, 2.5)),
             density=float(np.clip(0.62 + 0.16 * value["red_cell_density"], 0.05, 1.0)),
-            pallor=float(np.clip(0.72 + 0.16 * value["red_cell_pallor"], 0.0, 1.0)),
+            pallor=float(np.clip(0.70 + 0.22 * value["red_cell_pallor"], 0.0, 1.0)),
             border=border,
         )
 
@@ -101,7 +101,8 @@ def paint(traits: npt.NDArray[np.float32], scene: Scene, rng: np.random.Generato
     dyes[0] *= 1 - 0.9 * np.minimum(body, 1)
     platelets = platelet_map(keep_free, rng)
     if platelets is not None:
-        dyes[-1] += platelets
+        dyes[1] += 0.3 * platelets
+        dyes[-1] += 0.8 * platelets
     return _photograph(dyes, scene, rng)
 
 

@@ -53,7 +53,7 @@ def red_cell_map(
         target += amount * patch[y0 : y0 + target.shape[0], x0 : x0 + target.shape[1]]
     field = canvas[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
     # Where cells overlap they are pressed flat: thickness adds up to less than the sum.
-    return np.asarray(field - 0.5 * np.maximum(field - 1.2, 0), dtype=np.float32)
+    return np.asarray(field - 0.65 * np.maximum(field - 1.15, 0), dtype=np.float32)
 
 
 def _warp(scale: float, stretch: float, angle: float) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -93,9 +93,9 @@ def platelet_map(keep_free: tuple[tuple[float, float, float], ...], rng: np.rand
         centre = rng.uniform(0, FRAME, 2)
         if any(math.hypot(centre[0] - a, centre[1] - b) < radius + 6 for a, b, radius in keep_free):
             continue
-        radii = rng.gamma(12, 0.38) * (1 + 0.18 * rng.standard_normal(14))
+        radii = rng.gamma(10, 0.5) * (1 + 0.18 * rng.standard_normal(14))
         points = centre + radii[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
         mask = np.zeros((FRAME, FRAME), dtype=np.uint8)
         cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-        canvas += mask * np.float32(rng.uniform(0.4, 1.1) / 255)
-    return np.asarray(blurred(canvas, 1.0) * np.clip(0.8 + 0.55 * grain, 0.1, None), dtype=np.float32)
+        canvas += mask * np.float32(rng.uniform(0.5, 1.4) / 255)
+    return np.asarray(blurred(canvas, 1.0) * np.clip(0.85 + 0.4 * grain, 0.1, None), dtype=np.float32)

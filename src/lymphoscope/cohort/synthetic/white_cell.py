@@ -195,14 +195,25 @@ def _spots(where: Map, n: int, radius: tuple[float, float], blur: float, rng: np
 def _smudge(trait: dict[str, float], rng: np.random.Generator) -> WhiteCell:
     """A crushed cell: a pale, streaky, frayed nucleus and no cytoplasm."""
     radius, axis = trait["nucleus_radius_px"], rng.uniform(0, np.pi)
-    shape = _fill([_outline(radius, trait["elongation"], axis, 0.09, rng)])
-    frayed = blurred(shape, 5.0) + 0.10 * crop(noise_field(9.0, 2.0), PATCH, rng)
-    mask = blurred(np.clip(4 * (frayed - 0.36), 0, 1).astype(np.float32), 0.9)
-    streaks = crop(noise_field(8.0, 1.8), PATCH, rng)
+    shape = _fill([_outline(0.95 * radius, 2.5 * trait["elongation"], axis, 0.09, rng)])
+    streaks = _streaks(axis, rng)
+    frayed = blurred(shape, 7.0) + 0.06 * streaks
+    mask = blurred(np.clip(2.6 * (frayed - 0.28), 0, 1).astype(np.float32), 1.2)
     dyes = np.zeros((len(DYES), PATCH, PATCH), dtype=np.float32)
-    dyes[0] = mask * np.maximum(0.30 + 0.07 * streaks, 0.08)
-    dyes[3] = mask * np.maximum(0.18 + 0.08 * streaks, 0.0)
+    dyes[0] = mask * np.maximum(0.27 + 0.035 * streaks, 0.08)
+    dyes[3] = mask * np.maximum(0.20 + 0.02 * streaks, 0.0)
     return WhiteCell(dyes, mask, float(radius))
+
+
+def _streaks(axis: float, rng: np.random.Generator) -> Map:
+    """Noise drawn out along `axis`, (PATCH, PATCH), of about unit variance."""
+    middle = PATCH / 2
+    c, s = np.cos(axis), np.sin(axis)
+    turn = np.array([[c, -s], [s, c]]) @ np.diag([2.2, 1.0])
+    warp = np.column_stack([turn, middle - turn @ [middle, middle]])
+    noise = np.ascontiguousarray(crop(noise_field(4.0, 1.2), PATCH, rng))
+    drawn = cv2.warpAffine(noise, warp, (PATCH, PATCH), borderMode=cv2.BORDER_REFLECT)
+    return np.asarray(drawn, dtype=np.float32)
 
 
 def place(canvas: Map, patch: Map, x: float, y: float) -> None:
