@@ -266,12 +266,10 @@ def _advice(
     if n_cells is not None and n_cells < min_cells:
         return Advice("cannot say", f"{n_cells} readable cells, fewer than {min_cells}")
     if low < threshold <= high:
-        return Advice(
-            "cannot say", f"the interval {low:.2f} to {high:.2f} spans the threshold {threshold:.2f}"
-        )
+        return Advice("cannot say", "the interval spans the threshold")
     if p >= threshold:
-        return Advice("advised", f"probability {p:.2f}, threshold {threshold:.2f}")
-    return Advice("not advised", f"probability {p:.2f}, below the threshold {threshold:.2f}")
+        return Advice("advised", "the whole interval is above the threshold")
+    return Advice("not advised", "the whole interval is below the threshold")
 
 
 def _summary(

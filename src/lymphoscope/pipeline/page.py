@@ -82,7 +82,7 @@ def swing(found: Swing) -> page.Swing:
 
 def probes(found: Sequence[Probe]) -> tuple[page.Probe, ...]:
     """The shortcut probes, for the page."""
-    return tuple(page.Probe(each.name, each.auc, each.auc_overlap, each.sentence) for each in found)
+    return tuple(page.Probe(each.name.capitalize(), each.auc, each.auc_overlap) for each in found)
 
 
 def _title(recipe: str) -> str:

@@ -73,7 +73,7 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         if PLAN not in present:
             write_json(path / PLAN, plan)
-        return cls(path, complete=DONE in present)
+        return cls(path, complete=present >= CONTENTS - {"run.jsonl", "pieces"})
 
     @staticmethod
     def _clear(path: Path) -> None:
