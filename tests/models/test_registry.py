@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from lymphoscope import models
 from lymphoscope.errors import InputError
+from lymphoscope.models import registry
 from lymphoscope.models.registry import (
     create_model,
     estimator_class,
@@ -73,3 +76,28 @@ def test_a_model_of_no_recipe_is_refused() -> None:
 
     with pytest.raises(InputError, match="belongs to no recipe"):
         recipe_of(Stranger())
+
+
+def test_a_model_is_found_by_being_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "coin.py").write_text(
+        "from lymphoscope.models.tabular import ClinicalLogistic\n"
+        "class Coin(ClinicalLogistic):\n"
+        "    cell_input = 'none'\n"
+    )
+    (tmp_path / "coin.yaml").write_text(
+        "coin:\n  estimator: Coin\n  cells: none\n  summary: A coin.\n  source: a mint\n  settings: {C: 2}\n"
+    )
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
+    registry._recipes.cache_clear()
+    try:
+        assert "coin" in [info.name for info in list_models()]
+        coin = create_model("coin", C=3)
+        assert type(coin).__name__ == "Coin"
+        assert recipe_of(coin).name == "coin"
+    finally:
+        registry._recipes.cache_clear()
+
+
+def test_recipes_are_listed_from_those_that_look_at_least() -> None:
+    inputs = [info.cell_input for info in list_models()]
+    assert inputs == sorted(inputs, key=("none", "numbers", "images").index)

@@ -77,6 +77,10 @@ class RuleOdds:
 class ClinicalRule(LearnedClassifier):
     """A published rule; `fit` learns only how often it is right, never where it cuts.
 
+    `predict` is the rule to the letter. The probability is the share of malignant training patients on the
+    patient's side of the rule, smoothed. A patient with a missing value is referred unless the rule would
+    spare him whatever the value were.
+
     Parameters
     ----------
     rule : the publication whose rule is applied.

@@ -64,6 +64,20 @@ class JointNormal:
                 out[rows] = expected
         return out
 
+    def possible(self, x: FloatArray, draws: int) -> Iterator[FloatArray]:
+        """`x` filled in `draws` ways that its missing values may have; the same ways at every call."""
+        roots = [
+            (rows, expected, _root(residual))
+            for rows, missing, expected, residual in self._patterns(x)
+            if missing.any()
+        ]
+        rng = np.random.default_rng(0)
+        for _ in range(draws):
+            out, noise = x.copy(), rng.standard_normal(x.shape[1])
+            for rows, expected, root in roots:
+                out[rows] = expected + root @ noise
+            yield out
+
     def open_variance(self, x: FloatArray, coef: FloatArray) -> FloatArray:
         """Variance of `x @ coef` that the missing values of each row leave open, shape (n_rows,)."""
         out = np.zeros(len(x))
@@ -88,6 +102,12 @@ class JointNormal:
                     self.covariance[np.ix_(missing, missing)] - slope @ block.T
                 )
             yield rows, missing, expected, residual
+
+
+def _root(covariance: FloatArray) -> FloatArray:
+    """Matrix whose product with its transpose is `covariance`, which may be singular."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
 def averaged_logit(logit: FloatArray, variance: FloatArray) -> FloatArray:

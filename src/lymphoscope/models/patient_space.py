@@ -176,14 +176,22 @@ def _present(bags: Bags) -> FloatArray:
 
 def _robust_scale(table: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Median and (q75 − q25) / 1.349 per column without NaN; a column that hardly varies gets scale 1."""
-    centre, scale = np.zeros(table.shape[1]), np.ones(table.shape[1])
-    for i, column in enumerate(table.T):
-        known = column[~np.isnan(column)]
-        if len(known):
-            low, centre[i], high = np.quantile(known, (0.25, 0.5, 0.75))
-            width = (high - low) / 1.349 or known.std()
-            scale[i] = width if width > _SMALLEST * max(1e-9, np.abs(known).max()) else 1.0
-    return centre, scale
+    low, centre, high = _quantiles(table, (0.25, 0.5, 0.75))
+    deviation = np.sqrt(np.nan_to_num((table - centre) ** 2).mean(axis=0))
+    width = np.where(high > low, (high - low) / 1.349, deviation)
+    varies = width > _SMALLEST * np.maximum(1e-9, np.abs(centre))
+    return centre, np.where(varies, width, 1.0)
+
+
+def _quantiles(table: FloatArray, shares: tuple[float, ...]) -> FloatArray:
+    """Linearly interpolated quantiles of each column without NaN, (n_shares, n_columns); 0 without values."""
+    ordered = np.sort(table, axis=0)  # NaN goes last
+    last = np.maximum((~np.isnan(table)).sum(axis=0) - 1, 0)
+    place = np.asarray(shares)[:, None] * last
+    below = np.floor(place).astype(np.int64)
+    columns = np.arange(table.shape[1])
+    first, second = ordered[below, columns], ordered[np.minimum(below + 1, last), columns]
+    return np.asarray(np.nan_to_num(first + (place - below) * (second - first)))
 
 
 def _scaled(table: FloatArray, centre: FloatArray, scale: FloatArray) -> FloatArray:

@@ -59,6 +59,12 @@ class PooledState:
 class PooledLogistic(LearnedClassifier):
     """One logistic regression on the pooled cells, with or without age, log count and sex.
 
+    Every per-cell number that describes the cell itself (no background, no neighbours, no focus) becomes two
+    numbers of the patient, its mean and its spread over the cells. These are robustly scaled and reduced to
+    principal components, and ridge regressions of ten different strengths are averaged by how well they
+    predict in inner folds. The number of cells of a patient is not used. A patient without cells, or with
+    missing clinical values, gets the probability that the rest lets expect.
+
     Parameters
     ----------
     clinical : take age, lymphocyte count and sex as further columns of the same regression.
@@ -143,7 +149,7 @@ class LateFusion(LearnedClassifier):
 
     The fusion is a logistic regression on what both experts said of patients while these were held out in
     inner folds (stacking, Wolpert 1992), so it calibrates each and weighs them; no weight is below 0
-    (Breiman 1996).
+    (Breiman 1996). The cells' expert is the recipe `morphology`, the other the recipe `clinical`.
 
     Parameters
     ----------

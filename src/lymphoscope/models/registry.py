@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 import yaml
 
+from lymphoscope import models
 from lymphoscope.errors import InputError
 
 if TYPE_CHECKING:
     from lymphoscope.models.base import BagClassifier, CellInput
 
-_FOLDER = Path(__file__).parent
 _FIELDS = {"estimator", "cells", "summary", "source", "settings"}
 
 
@@ -50,7 +50,7 @@ class RecipeInfo:
 
 
 def list_models() -> tuple[RecipeInfo, ...]:
-    """Every recipe, by file and then in the order of its YAML."""
+    """Every recipe, those that look at least first, then by file and in the order of its YAML."""
     return tuple(_recipes().values())
 
 
@@ -109,7 +109,7 @@ def recipe_of(model: BagClassifier) -> RecipeInfo:
 @cache
 def _recipes() -> dict[str, RecipeInfo]:
     recipes: dict[str, RecipeInfo] = {}
-    for path in sorted(_FOLDER.glob("*.yaml")):
+    for path in sorted(path for folder in models.__path__ for path in Path(folder).glob("*.yaml")):
         for name, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
             if set(entry) != _FIELDS or name in recipes:
                 raise ValueError(f"{path.name}, {name}: needs the fields {sorted(_FIELDS)}, and a name once")
@@ -122,7 +122,8 @@ def _recipes() -> dict[str, RecipeInfo]:
                 estimator=entry["estimator"],
                 settings=entry["settings"] or {},
             )
-    return recipes
+    order = ("none", "numbers", "images")
+    return dict(sorted(recipes.items(), key=lambda item: order.index(item[1].cell_input)))
 
 
 def _validated(name: str, estimator: type[BagClassifier], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def _validated(name: str, estimator: type[BagClassifier], settings: Mapping[str,
         raise InputError(
             f"recipe {name} cannot take this value for {parameter}",
             found=first["input"],
-            allowed=_allowed(schema.model_json_schema()["properties"][parameter], first["msg"]),
+            allowed=allowed_values(schema.model_json_schema()["properties"][parameter]),
         ) from None
 
 
@@ -164,20 +165,18 @@ def settings_schema(estimator: type[BagClassifier]) -> Any:
     return create_model(estimator.__name__, __config__=config, **fields)
 
 
-def _allowed(schema: Mapping[str, Any], message: str) -> str:
-    """A parameter's JSON schema in words."""
-    if "enum" in schema:
-        return ", ".join(map(str, schema["enum"]))
-    words = {
-        "exclusiveMinimum": ">",
-        "minimum": "≥",
-        "exclusiveMaximum": "<",
-        "maximum": "≤",
-        "minItems": "length ≥",
-    }
-    bounds = [f"{word} {schema[key]:g}" for key, word in words.items() if key in schema]
-    kind = [str(schema["type"])] if "type" in schema else []
-    return ", ".join(kind + bounds) if bounds else message
+def allowed_values(schema: Mapping[str, Any]) -> str:
+    """What a parameter may be, in words, from its JSON schema."""
+    if "enum" in schema or "const" in schema:
+        return ", ".join(map(str, schema.get("enum", [schema.get("const")])))
+    if "anyOf" in schema:
+        return " or ".join(allowed_values(each) for each in schema["anyOf"])
+    kinds = {"array": "list", "string": "text", "boolean": "true or false", "null": "nothing"}
+    kinds |= {"number": "number", "integer": "whole number"}
+    bounds = {"exclusiveMinimum": "above", "minimum": "at least"}
+    bounds |= {"exclusiveMaximum": "below", "maximum": "at most", "minItems": "of length at least"}
+    words = [f"{word} {schema[key]:g}" for key, word in bounds.items() if key in schema]
+    return " ".join([kinds[schema["type"]], " and ".join(words)]).strip()
 
 
 def _suggestion(name: str, known: Any) -> str | None:
