@@ -37,6 +37,7 @@ def test_a_recipe_is_made_with_its_settings_and_belongs_to_itself(name: str) -> 
     }
     assert model.cell_input == info.cell_input
     assert recipe_of(model).name == name
+    assert 0 < len(info.title) <= 40
     assert info.summary.endswith(".") and info.source
 
 
@@ -85,7 +86,8 @@ def test_a_model_is_found_by_being_there(tmp_path: Path, monkeypatch: pytest.Mon
         "    cell_input = 'none'\n"
     )
     (tmp_path / "coin.yaml").write_text(
-        "coin:\n  estimator: Coin\n  cells: none\n  summary: A coin.\n  source: a mint\n  settings: {C: 2}\n"
+        "coin:\n  estimator: Coin\n  cells: none\n  title: Coin\n"
+        "  summary: A coin.\n  source: a mint\n  settings: {C: 2}\n"
     )
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
     registry._recipes.cache_clear()

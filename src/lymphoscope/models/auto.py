@@ -16,7 +16,7 @@ from lymphoscope.models.learned import pack_text, unpack_text
 from lymphoscope.models.logistic import log_loss, sigmoid
 from lymphoscope.models.registry import create_model, recipe_info
 
-_CANDIDATES = ("clinical", "morphology", "morphology-clinical", "morphology-clinical-late")
+_CANDIDATES = ("clinical", "morphology", "morphology-clinical-late", "morphology-clinical")
 _CERTAIN = 1e-6
 
 
@@ -30,7 +30,8 @@ class AutoClassifier(BagClassifier):
 
     Parameters
     ----------
-    candidates : names of recipes on clinical values or per-cell numbers, simplest first.
+    candidates : names of recipes on clinical values or per-cell numbers, simplest first. Late fusion counts as
+        simpler than early: between cells and clinical values it sets two weights.
     inner_repeats : rounds of five inner folds.
     random_state : seed of the inner folds and of the candidates.
 

@@ -22,7 +22,7 @@ from lymphoscope.errors import InputError
 if TYPE_CHECKING:
     from lymphoscope.models.base import BagClassifier, CellInput
 
-_FIELDS = {"estimator", "cells", "summary", "source", "settings"}
+_FIELDS = {"estimator", "cells", "title", "summary", "source", "settings"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class RecipeInfo:
     Attributes
     ----------
     name : what users type.
+    title : a few words for tables and figures, at most 40 characters.
     summary : one sentence.
     source : the paper, report or habit it comes from.
     cell_input : "none", "numbers" or "images": what the cells of its bags must be.
@@ -41,6 +42,7 @@ class RecipeInfo:
     """
 
     name: str
+    title: str
     summary: str
     source: str
     cell_input: CellInput
@@ -115,6 +117,7 @@ def _recipes() -> dict[str, RecipeInfo]:
                 raise ValueError(f"{path.name}, {name}: needs the fields {sorted(_FIELDS)}, and a name once")
             recipes[name] = RecipeInfo(
                 name=name,
+                title=entry["title"],
                 summary=entry["summary"],
                 source=entry["source"],
                 cell_input=entry["cells"],

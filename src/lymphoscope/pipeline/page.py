@@ -16,7 +16,7 @@ from lymphoscope.stats.comparison import Comparison
 
 def ladder(found: measured.Ladder, chosen: str) -> page.Ladder:
     """The ladder's page; `chosen` is the recipe whose predictions the page shows."""
-    titles = {row.recipe: _title(row.recipe) for row in found.rows}
+    titles = {row.recipe: recipe_info(row.recipe).title for row in found.rows}
     return page.Ladder(
         rungs=tuple(_rung(row, titles[row.recipe], row.recipe == chosen) for row in found.rows),
         overlap_limit=found.protocol.overlap_limit,
@@ -83,10 +83,6 @@ def swing(found: Swing) -> page.Swing:
 def probes(found: Sequence[Probe]) -> tuple[page.Probe, ...]:
     """The shortcut probes, for the page."""
     return tuple(page.Probe(each.name.capitalize(), each.auc, each.auc_overlap) for each in found)
-
-
-def _title(recipe: str) -> str:
-    return recipe_info(recipe).summary.rstrip(".")
 
 
 def _rung(row: measured.LadderRow, title: str, chosen: bool) -> page.Rung:
