@@ -30,8 +30,8 @@ class AutoClassifier(BagClassifier):
 
     Parameters
     ----------
-    candidates : names of recipes on clinical values or per-cell numbers, simplest first. Late fusion counts as
-        simpler than early: between cells and clinical values it sets two weights.
+    candidates : names of recipes on clinical values or per-cell numbers, simplest first. Late fusion
+        counts as simpler than early: between cells and clinical values it sets two weights.
     inner_repeats : rounds of five inner folds.
     random_state : seed of the inner folds and of the candidates.
 
