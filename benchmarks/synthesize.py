@@ -28,6 +28,19 @@ def encoding_rate(photographs: list[np.ndarray], seconds: float = 2.0) -> float:
     return n / (time.perf_counter() - start)
 
 
+def painting_rate(patients: int = 8) -> float:
+    """Photographs painted, encoded and written per second of processor time by one process.
+
+    Unlike the wall time of a whole cohort this hardly depends on what else the machine is doing.
+    """
+    plan = SyntheticPlan(patients=patients, test=0)
+    with tempfile.TemporaryDirectory() as folder:
+        synthesize(SyntheticPlan(patients=2, test=0, cells=1), Path(folder) / "warm", jobs=1)
+        start = time.process_time()
+        made = synthesize(plan, Path(folder) / "cohort", jobs=1)
+        return made.cells / (time.process_time() - start)
+
+
 def numbers_milliseconds(draws: int = 20) -> float:
     """Best wall time of drawing the per-cell numbers of 163 patients."""
     best = float("inf")
@@ -57,6 +70,7 @@ def main() -> None:
         "processes": options.jobs,
         "seconds": made.seconds,
         "cells per second": made.cells / made.seconds,
+        "one process, cells per CPU second": painting_rate(),
         "encoding alone, per second and core": encoding_rate(sample),
         "median file, kB": float(np.median(sizes)) / 1000,
         "draw_numbers, 163 patients, ms": numbers_milliseconds(),

@@ -90,7 +90,7 @@ def main() -> None:
             rows.append(json.loads(kept.read_text("utf-8")))
             continue
         started = time.monotonic()
-        plan = SyntheticPlan(seed=seed)
+        plan = SyntheticPlan(test=0, seed=seed)
         if options.numbers:
             bags, label = draw_numbers(plan, plan.patients, seed)
             y = label.astype(np.int64)
