@@ -6,6 +6,7 @@ import math
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from lymphoscope.cohort.synthetic.textures import (
     FRAME,
@@ -35,33 +36,33 @@ def red_cell_map(
     """
     discs, dimples = red_cell_sprites()
     canvas = np.zeros((FRAME + 2 * _MARGIN, FRAME + 2 * _MARGIN), dtype=np.float32)
-    size = rng.normal(1.0, 0.03)
-    for x, y in _places(density, keep_free, rng):
-        i = int(rng.integers(len(discs)))
-        depth = min(max(pallor + 0.18 * rng.standard_normal(), 0.0), 1.0)
-        sprite = discs[i] - np.float32(depth) * dimples[i]
-        amount = np.float32(1 + 0.09 * rng.standard_normal())
+    places = _places(density, keep_free, rng)
+    n = len(places)
+    sprites = rng.integers(0, len(discs), n).tolist()
+    depth = np.clip(pallor + 0.18 * rng.standard_normal(n), 0, 1).astype(np.float32)
+    amount = (1 + 0.09 * rng.standard_normal(n)).astype(np.float32)
+    size = (rng.normal(1.0, 0.03) * rng.normal(1.0, 0.07, n)).tolist()
+    stretch, angle = rng.normal(0, 0.05, n).tolist(), rng.uniform(0, 2 * math.pi, n).tolist()
+    for i, (x, y) in enumerate(places):
+        sprite = discs[sprites[i]] - depth[i] * dimples[sprites[i]]
         left, top = math.floor(x), math.floor(y)
-        warp = _warp(size * rng.normal(1.0, 0.07), rng.normal(0, 0.05), rng.uniform(0, 2 * math.pi))
-        warp[0, 2] += x - left
-        warp[1, 2] += y - top
+        warp = _warp(size[i], stretch[i], angle[i], x - left, y - top)
         patch = cv2.warpAffine(sprite, warp, (SPRITE, SPRITE), flags=cv2.INTER_LINEAR)
         top, left = top - SPRITE // 2 + _MARGIN, left - SPRITE // 2 + _MARGIN
-        box = (slice(max(top, 0), top + SPRITE), slice(max(left, 0), left + SPRITE))
-        target = canvas[box]
+        target = canvas[max(top, 0) : top + SPRITE, max(left, 0) : left + SPRITE]
         y0, x0 = max(-top, 0), max(-left, 0)
-        target += amount * patch[y0 : y0 + target.shape[0], x0 : x0 + target.shape[1]]
+        target += amount[i] * patch[y0 : y0 + target.shape[0], x0 : x0 + target.shape[1]]
     field = canvas[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
     # Where cells overlap they are pressed flat: thickness adds up to less than the sum.
     return np.asarray(field - 0.65 * np.maximum(field - 1.15, 0), dtype=np.float32)
 
 
-def _warp(scale: float, stretch: float, angle: float) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Affine map that turns, scales and stretches about the sprite's middle."""
+def _warp(scale: float, stretch: float, angle: float, dx: float, dy: float) -> npt.NDArray[np.float64]:
+    """Affine map, shape (2, 3), that turns, scales and stretches about the sprite's middle, then shifts."""
     c, s, middle = math.cos(angle), math.sin(angle), (SPRITE - 1) / 2
-    turn = np.array([[c, -s], [s, c]])
-    linear = turn @ np.diag([scale * (1 + stretch), scale * (1 - stretch)]) @ turn.T @ turn
-    return np.column_stack([linear, middle - linear @ [middle, middle]])
+    long, short = scale * (1 + stretch), scale * (1 - stretch)
+    a, b, d, e = c * long, -s * short, s * long, c * short
+    return np.array([[a, b, middle - (a + b) * middle + dx], [d, e, middle - (d + e) * middle + dy]])
 
 
 def _places(
