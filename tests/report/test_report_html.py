@@ -282,3 +282,10 @@ def test_a_row_that_contradicts_itself_is_refused(content: ReportContent, change
 def test_threshold_must_be_a_probability(content: ReportContent) -> None:
     with pytest.raises(ValueError, match="allowed: 0 to 1"):
         replace(content, threshold=NAN)
+
+
+def test_a_cohort_too_small_for_a_threshold_says_so() -> None:
+    content = example_report()
+    assert "Too few malignant patients to choose a threshold" not in render_report(content)
+    page = render_report(replace(content, threshold=0.0))
+    assert "Too few malignant patients to choose a threshold for a sensitivity of 95 %" in page

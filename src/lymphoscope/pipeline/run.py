@@ -15,7 +15,7 @@ import pandas as pd
 from lymphoscope.cohort.bags import FloatArray
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.errors import RunFolderError
-from lymphoscope.evaluation.folds import OutOfFold
+from lymphoscope.evaluation.folds import OutOfFold, chosen_settings
 from lymphoscope.evaluation.ladder import Ladder, climb
 from lymphoscope.evaluation.probes import Probe
 from lymphoscope.evaluation.resampling import derived_seed, fit, one_thread
@@ -284,7 +284,7 @@ def _content(prepared: Prepared, plan: RunPlan, bundle: Bundle, found: Found) ->
         swing=page.swing(swing_of_a_test_set(row.evaluation.out_of_fold)),
         probes=page.probes(found.probes),
         findings=(*prepared.findings, *(probe.finding for probe in found.probes if probe.warns)),
-        methods=_methods(prepared, plan),
+        methods=_methods(prepared, plan, bundle),
     )
 
 
@@ -302,7 +302,7 @@ def _held_out(prepared: Prepared, found: Found, out_of_fold: OutOfFold) -> Answe
     )
 
 
-def _methods(prepared: Prepared, plan: RunPlan) -> Methods:
+def _methods(prepared: Prepared, plan: RunPlan, bundle: Bundle) -> Methods:
     info = recipe_info(plan.recipe)
     protocol = plan.protocol
     return Methods(
@@ -317,6 +317,7 @@ def _methods(prepared: Prepared, plan: RunPlan) -> Methods:
         ),
         facts=(
             ("Recipe", plan.recipe),
+            *((f"Chosen {name}", f"{value}") for name, value in chosen_settings(bundle.model).items()),
             ("Protocol", protocol.sentence()),
             ("Seed", str(protocol.seed)),
             ("Refits", str(plan.refits)),

@@ -175,7 +175,13 @@ def _figures(content: ReportContent) -> dict[str, Markup]:
 
 
 def trust_lines(content: ReportContent) -> Iterator[Markup]:
-    """At most five lines that say how far the answer can be trusted, each with where to read on."""
+    """At most six lines that say how far the answer can be trusted, each with where to read on."""
+    if content.threshold == 0:
+        text = (
+            f"Too few malignant patients to choose a threshold for a sensitivity of "
+            f"{wording.percent(content.wished_sensitivity)}, so everybody is referred."
+        )
+        yield _link(text, "decision")
     yield _link(_decision_line(content), "decision")
     rung = chosen_rung(content)
     if rung:
