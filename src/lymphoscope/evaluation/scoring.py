@@ -191,18 +191,16 @@ def read_answers(
 
 def _has_columns(path: Path, names: Sequence[str]) -> bool:
     table = read_table_text(path, lambda name: name.strip().lower() in {*ID_NAMES, *VALUE_NAMES})
-    return set(names) <= {name.strip() for name in table.header}
+    return set(names) <= {name.strip().lower() for name in table.header}
 
 
 def _column(table: TableText, wanted: str | None, known: Sequence[str], what: str) -> int:
     lower = [name.strip().lower() for name in table.header]
-    if wanted is not None:
-        if wanted in table.header:
-            return table.header.index(wanted)
-    else:
-        for name in known:
-            if name in lower:
-                return lower.index(name)
+    if wanted in table.header:
+        return table.header.index(wanted)
+    for name in known if wanted is None else [wanted.lower()]:
+        if name in lower:
+            return lower.index(name)
     raise InputError(
         f"no column names the {what}",
         file=table.file,
