@@ -147,7 +147,7 @@ def test_a_full_disk_is_one_error_and_what_was_done_is_kept(
     monkeypatch.setattr(cell_ingest, "CHUNK_FILES", 1)
     monkeypatch.setattr(cell_ingest, "PIECE_FILES", 1)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    three = sum(len(content) for content in GOOD[:3]) + 100
+    three = sum(len(content) + 28 * 28 for content in GOOD[:3]) + 100
     resource.setrlimit(resource.RLIMIT_FSIZE, (three, limit[1]))
     try:
         with pytest.raises(LymphoscopeError, match="could not be written"):

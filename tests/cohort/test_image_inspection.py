@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from photographs import encoded, jpeg, photograph, png_that_declares
 
-from lymphoscope.cohort.image_frames import border_colour, to_frame
+from lymphoscope.cohort.image_frames import border_colours, border_pixels, to_frame
 from lymphoscope.cohort.image_inspection import (
     MAX_PIXELS,
     ImageFormat,
@@ -202,11 +202,6 @@ def test_metadata_is_noted_and_not_kept() -> None:
         assert b"Jane Doe" not in found.payload
 
 
-def test_an_even_picture_is_blank() -> None:
-    assert inspect_image(jpeg(np.full((224, 224, 3), 200, dtype=np.uint8))).notes is Note.BLANK
-    assert inspect_image(JPEG).notes is Note.NONE
-
-
 def test_frame_of_another_size_shows_the_whole() -> None:
     large = cv2.resize(IMAGE, (448, 448), interpolation=cv2.INTER_CUBIC)
     assert np.abs(to_frame(large).astype(int) - IMAGE).mean() < 2
@@ -218,8 +213,8 @@ def test_frame_of_another_size_shows_the_whole() -> None:
 def test_border_colour_is_lab_of_the_ring() -> None:
     image = np.full((224, 224, 3), 255, dtype=np.uint8)
     image[8:-8, 8:-8] = 0
-    assert border_colour(image).tolist() == pytest.approx([100, 0, 0], abs=0.5)
+    assert border_colours(border_pixels(image)[None])[0].tolist() == pytest.approx([100, 0, 0], abs=0.5)
     red = np.zeros_like(image)
     red[..., 0] = 255
     # CIE Lab of sRGB red under D65.
-    assert border_colour(red).tolist() == pytest.approx([53.2, 80.1, 67.2], abs=1)
+    assert border_colours(border_pixels(red)[None])[0].tolist() == pytest.approx([53.2, 80.1, 67.2], abs=1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from photographs import jpeg, photograph
 
 from lymphoscope.cohort import near_duplicates
-from lymphoscope.cohort.image_frames import perceptual_hash, thumbnail
+from lymphoscope.cohort.image_frames import perceptual_hashes, thumbnail
 from lymphoscope.cohort.near_duplicates import HASH_RADIUS, group_alike, look_alike, turned_hashes
 
 Image = np.ndarray[Any, np.dtype[np.uint8]]
@@ -38,10 +38,13 @@ ALTERED: dict[str, Callable[[Image], Image]] = {
 }
 
 
+def perceptual_hash(small: Image) -> int:
+    return int(perceptual_hashes(small[None])[0])
+
+
 def grouped(images: list[Image]) -> list[int]:
     small = [thumbnail(np.ascontiguousarray(image)) for image in images]
-    hashes = np.array([perceptual_hash(view) for view in small], dtype=np.uint64)
-    return group_alike(hashes, lambda i: small[i]).tolist()
+    return group_alike(perceptual_hashes(np.stack(small)), lambda i: small[i]).tolist()
 
 
 @pytest.mark.parametrize("name", ALTERED)

@@ -1,4 +1,7 @@
-"""The blob of a cell store: pictures one after another in one file, appended to and read by position."""
+"""The blob of a cell store: pictures one after another in one file, appended to and read by position.
+
+Each picture is followed by its thumbnail, so that pictures can be compared without decoding them.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,12 @@ import numpy as np
 
 from lymphoscope.cohort.bags import IntArray
 from lymphoscope.cohort.cell_table import CellTable
+from lymphoscope.cohort.image_frames import THUMBNAIL, Image
 from lymphoscope.errors import LymphoscopeError
 from lymphoscope.files import atomic_path
 
 LOCK = "lock"
+THUMBNAIL_BYTES = THUMBNAIL * THUMBNAIL
 
 
 def blob_path(folder: Path, generation: int) -> Path:
@@ -41,6 +46,11 @@ class BlobReader:
     def read(self, offset: int, length: int) -> bytes:
         """`length` bytes from `offset` on."""
         return os.pread(self._descriptor, length, offset)
+
+    def thumbnail(self, offset: int) -> Image:
+        """The thumbnail that begins at `offset`, where its picture ends."""
+        pixels = np.frombuffer(self.read(offset, THUMBNAIL_BYTES), dtype=np.uint8)
+        return pixels.reshape(THUMBNAIL, THUMBNAIL)
 
 
 class BlobWriter:
@@ -89,7 +99,7 @@ def compact(folder: Path, table: CellTable) -> CellTable:
     rows = table.rows.copy()
     shown = np.flatnonzero(rows["length"] > 0)
     _, first, picture = np.unique(rows["offset"][shown], return_index=True, return_inverse=True)
-    lengths = rows["length"][shown][first]
+    lengths = rows["length"][shown][first] + THUMBNAIL_BYTES
     source = BlobReader(blob_path(folder, table.generation))
     with atomic_path(blob_path(folder, table.generation + 1)) as temporary, temporary.open("wb") as stream:
         for offset, length in zip(rows["offset"][shown][first].tolist(), lengths.tolist(), strict=True):
@@ -102,7 +112,7 @@ def unused_bytes(table: CellTable, size: int) -> int:
     """Bytes of a blob of `size` bytes that no row of the table names."""
     shown = table.rows["length"] > 0
     _, first = np.unique(table.rows["offset"][shown], return_index=True)
-    return size - int(table.rows["length"][shown][first].sum())
+    return size - int((table.rows["length"][shown][first] + THUMBNAIL_BYTES).sum())
 
 
 def intact_rows(folder: Path, table: CellTable) -> IntArray:

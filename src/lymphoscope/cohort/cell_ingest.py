@@ -31,13 +31,12 @@ from lymphoscope.cohort.cell_blob import (
     unused_bytes,
 )
 from lymphoscope.cohort.cell_table import ROW, CellTable, Rows, empty_table, latest, load_table, save_table
-from lymphoscope.cohort.image_frames import Image, thumbnail, to_frame
+from lymphoscope.cohort.image_frames import border_colours, perceptual_hashes
 from lymphoscope.cohort.image_inspection import (
     MAX_FILE_BYTES,
-    ImageFormat,
     Inspection,
+    Note,
     Problem,
-    decode_payload,
     inspect_image,
 )
 from lymphoscope.cohort.near_duplicates import group_alike
@@ -260,34 +259,47 @@ def _chunks(files: SourceFiles, to_read: IntArray) -> Iterator[IntArray]:
 def _look_at(base: bytes, paths: list[bytes], stored: Rows, known: KnownRows) -> _Looked:
     """Read, hash and inspect some files."""
     rows = np.zeros(len(paths), dtype=ROW)
-    payloads: list[bytes | None] = []
+    found: list[Inspection | None] = []
     for i, path in enumerate(paths):
-        row = rows[i]
         data, size, mtime_ns = _read(os.path.join(base, path))  # noqa: PTH118
-        payload: bytes | None = None
+        inspection: Inspection | None = None
+        digest = b"" if data is None else hashlib.sha256(data).digest()
         if data is None:
             problem = Problem.TOO_LARGE if size > MAX_FILE_BYTES else Problem.UNREADABLE
-            _fill(row, Inspection(ImageFormat.UNKNOWN, problem))
+            rows[i]["problem"] = problem
+        elif digest in known:
+            rows[i] = stored[known[digest]]
         else:
-            digest = hashlib.sha256(data).digest()
-            held = known.get(digest)
-            if held is not None:
-                rows[i] = stored[held]
-            else:
-                inspection = inspect_image(data)
-                _fill(row, inspection)
-                payload = inspection.payload
-            row["digest"] = np.frombuffer(digest, dtype=np.uint8)
+            inspection = inspect_image(data)
+        found.append(inspection)
+        row = rows[i]
         row["size"], row["mtime_ns"] = size, mtime_ns
-        payloads.append(payload)
+        if digest:
+            row["digest"] = np.frombuffer(digest, dtype=np.uint8)
+    _describe(rows, found)
+    payloads = [None if new is None else _with_thumbnail(new) for new in found]
     return _Looked(paths, rows, payloads)
 
 
-def _fill(row: Rows, inspection: Inspection) -> None:
-    row["length"], row["crc32"] = len(inspection.payload), zlib.crc32(inspection.payload)
-    row["phash"], row["width"], row["height"] = inspection.phash, inspection.width, inspection.height
-    row["format"], row["problem"], row["notes"] = inspection.format, inspection.problem, inspection.notes
-    row["border_lab"] = inspection.border_lab
+def _describe(rows: Rows, found: list[Inspection | None]) -> None:
+    """Fill in what was found; rows of files that were not inspected stay as they are."""
+    for row, new in zip(rows, found, strict=True):
+        if new is not None:
+            row["length"], row["crc32"] = len(new.payload), zlib.crc32(new.payload)
+            row["width"], row["height"] = new.width, new.height
+            row["format"], row["problem"], row["notes"] = new.format, new.problem, new.notes
+    shown = [(i, new.thumbnail, new.border) for i, new in enumerate(found) if new and new.border is not None]
+    if shown:
+        at, thumbnails, borders = zip(*shown, strict=True)
+        hashes = perceptual_hashes(np.stack(thumbnails))
+        rows["phash"][list(at)] = hashes
+        rows["border_lab"][list(at)] = border_colours(np.stack(borders))
+        rows["notes"][list(at)] |= np.where(hashes == 0, Note.BLANK, Note.NONE).astype(np.uint16)
+
+
+def _with_thumbnail(inspection: Inspection) -> bytes:
+    small = inspection.thumbnail
+    return inspection.payload + (b"" if small is None else small.tobytes())
 
 
 def _read(path: bytes) -> tuple[bytes | None, int, int]:
@@ -325,12 +337,8 @@ def _alike(folder: Path, table: CellTable) -> npt.NDArray[np.int32]:
     _, first, content = np.unique(digests, return_index=True, return_inverse=True)
     rows = table.rows[shown[first]]
     reader = BlobReader(blob_path(folder, table.generation))
-
-    def thumbnail_of(i: int) -> Image:
-        payload = reader.read(int(rows["offset"][i]), int(rows["length"][i]))
-        return thumbnail(to_frame(decode_payload(payload)))
-
-    alike[shown] = group_alike(rows["phash"], thumbnail_of)[content]
+    after = rows["offset"] + rows["length"]
+    alike[shown] = group_alike(rows["phash"], lambda i: reader.thumbnail(int(after[i])))[content]
     return alike
 
 

@@ -23,7 +23,7 @@ ROW = np.dtype(
         ("size", "<i8"),  # of the file, bytes
         ("mtime_ns", "<i8"),
         ("digest", "u1", 32),  # SHA-256 of the file
-        ("offset", "<i8"),  # of the picture in the blob
+        ("offset", "<i8"),  # of the picture in the blob, where its thumbnail follows it
         ("length", "<i8"),
         ("crc32", "<u4"),  # of the picture in the blob
         ("phash", "<u8"),
@@ -63,7 +63,7 @@ class CellTable:
 
     @property
     def blob_end(self) -> int:
-        """First byte of the blob after the last picture."""
+        """Bytes that the blob must have at least to hold every picture."""
         return int((self.rows["offset"] + self.rows["length"]).max(initial=0))
 
     def find(self, paths: Sequence[bytes]) -> IntArray:

@@ -55,27 +55,38 @@ def thumbnail(frame: Image) -> Image:
     return _as_image(grey)
 
 
-def perceptual_hash(small: Image) -> int:
-    """64-bit perceptual hash of a thumbnail: signs of its 63 lowest cosine frequencies but the constant one.
+def perceptual_hashes(thumbnails: Image) -> npt.NDArray[np.uint64]:
+    """64-bit perceptual hash of each thumbnail: signs of its 63 lowest cosine frequencies but the constant.
 
     Bit 63 - (8 u + v) is set where the type-II cosine transform is positive at vertical frequency `u` and
     horizontal frequency `v` (Zauner 2010, "Implementation and benchmarking of perceptual image hash
     functions", section 3.1, with signs instead of a median, so that mirroring only inverts or swaps bits
     and brightness and contrast change none). 0 for a picture of nothing.
+
+    Parameters
+    ----------
+    thumbnails : uint8, shape (n, 28, 28).
     """
     basis = _cosines()
-    coefficients = (basis @ small.astype(np.float32) @ basis.T).ravel()
-    coefficients[0] = 0.0
-    if np.abs(coefficients).max() < _BLANK_AMPLITUDE:
-        return 0
-    return int.from_bytes(np.packbits(coefficients > 0).tobytes(), "big")
+    coefficients = (basis @ thumbnails.astype(np.float32) @ basis.T).reshape(-1, _HASH_SIDE**2)
+    coefficients[:, 0] = 0.0
+    blank = np.abs(coefficients).max(axis=1) < _BLANK_AMPLITUDE
+    octets = np.packbits(coefficients > 0, axis=1)
+    return np.where(blank, 0, np.ascontiguousarray(octets).view(">u8").ravel()).astype(np.uint64)
 
 
-def border_colour(frame: Image) -> npt.NDArray[np.float32]:
-    """Mean CIE Lab colour (L 0–100, a, b) of the outer ring of the frame, every fourth pixel, shape (3,)."""
-    ring = frame.reshape(-1, 3).take(_ring_pixels(), axis=0)
-    mean = cv2.mean(cv2.cvtColor(ring[None], cv2.COLOR_RGB2LAB))
-    return np.array([mean[0] * 100 / 255, mean[1] - 128, mean[2] - 128], dtype=np.float32)
+def border_pixels(frame: Image) -> Image:
+    """Every fourth pixel of the outer ring of the frame, shape (n_pixels, 3)."""
+    return _as_image(frame.reshape(-1, 3).take(_ring_pixels(), axis=0))
+
+
+def border_colours(rings: Image) -> npt.NDArray[np.float32]:
+    """Mean CIE Lab colour (L 0–100, a, b) of each of the rings, (n, n_pixels, 3), shape (n, 3)."""
+    if len(rings) == 0:
+        return np.empty((0, 3), dtype=np.float32)
+    lab = np.asarray(cv2.cvtColor(rings, cv2.COLOR_RGB2LAB)).mean(axis=1, dtype=np.float32)
+    # Eight-bit Lab: L scaled to 255, a and b moved by 128.
+    return lab * np.array([100 / 255, 1, 1], dtype=np.float32) - np.array([0, 128, 128], dtype=np.float32)
 
 
 @lru_cache(maxsize=1)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import PIL.Image
 import simplejpeg
 from PIL.BmpImagePlugin import BmpImageFile
@@ -19,7 +18,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from lymphoscope.cohort.image_frames import Image, border_colour, perceptual_hash, thumbnail, to_frame
+from lymphoscope.cohort.image_frames import Image, border_pixels, thumbnail, to_frame
 from lymphoscope.cohort.jpeg_segments import JpegHeader, read_jpeg_header
 
 INSPECTION_VERSION = 1
@@ -91,8 +90,7 @@ class Inspection:
     Attributes
     ----------
     width, height : pixels, as declared by the file; 0 where it does not say.
-    phash : see `perceptual_hash`.
-    border_lab : see `border_colour`; shape (3,).
+    thumbnail, border : see `thumbnail` and `border_pixels`; None with a problem.
     payload : the picture without metadata: the JPEG file's own compressed pixels, or, for everything that
         is not an 8-bit grey or colour JPEG, a PNG file of its 8-bit RGB pixels. Empty with a problem.
     """
@@ -102,8 +100,8 @@ class Inspection:
     notes: Note = Note.NONE
     width: int = 0
     height: int = 0
-    phash: int = 0
-    border_lab: npt.NDArray[np.float32] = field(default_factory=lambda: np.full(3, np.nan, dtype=np.float32))
+    thumbnail: Image | None = None
+    border: Image | None = None
     payload: bytes = b""
 
 
@@ -142,9 +140,8 @@ def inspect_image(data: bytes) -> Inspection:
         return Inspection(kind, refusal.problem, width=declared[0], height=declared[1])
     height, width = picture.image.shape[:2]
     frame = to_frame(picture.image)
-    code = perceptual_hash(thumbnail(frame))
-    notes = picture.notes | (Note.NONE if code else Note.BLANK)
-    return Inspection(kind, Problem.NONE, notes, width, height, code, border_colour(frame), picture.payload)
+    small, border = thumbnail(frame), border_pixels(frame)
+    return Inspection(kind, Problem.NONE, picture.notes, width, height, small, border, picture.payload)
 
 
 def decode_payload(payload: bytes | memoryview) -> Image:

@@ -71,8 +71,14 @@ def _standardised(small: Image) -> npt.NDArray[np.float32]:
 
 def _correlation(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> float:
     """Largest correlation of `first` with `second` in any of its eight orientations."""
-    turned = [np.rot90(view, k) for view in (second, second.T) for k in range(4)]
-    return max(float(np.vdot(first, view)) for view in turned)
+    return float((second.ravel()[_orientations(first.shape[0])] @ first.ravel()).max())
+
+
+@lru_cache(maxsize=1)
+def _orientations(side: int) -> IntArray:
+    """Where each pixel of a square picture comes from in its eight orientations, shape (8, side²)."""
+    pixel = np.arange(side * side).reshape(side, side)
+    return np.stack([np.rot90(view, k).ravel() for view in (pixel, pixel.T) for k in range(4)])
 
 
 def turned_hashes(hashes: Hashes) -> Iterator[Hashes]:
