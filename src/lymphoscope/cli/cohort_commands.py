@@ -97,7 +97,7 @@ def synthesize(
     cells: Annotated[int, typer.Option(min=1, help="Median number of cells a patient.")] = 66,
     seed: SeedOption = 0,
     effect: Annotated[
-        float, typer.Option(show_default="0.8", help="How far malignant cells differ from ordinary ones.")
+        float, typer.Option(show_default="0.7", help="How far malignant cells differ from ordinary ones.")
     ] = -1.0,
     shortcut: Annotated[
         Literal["none", "background", "bag-size", "border"],

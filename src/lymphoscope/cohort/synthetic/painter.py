@@ -23,7 +23,7 @@ Photograph = npt.NDArray[np.uint8]
 
 JPEG_QUALITY = 96
 NEIGHBOUR_SHARE = 0.07
-BORDER_WIDTH, BORDER_LEVEL = 3, 60
+BORDER_WIDTH, BORDER_LEVEL = 3, 150
 
 _BACKGROUND = np.array([254.0, 230.5, 203.0])
 # Absorption per unit of concentration in red, green and blue; red cells, then `white_cell.DYES`.
@@ -50,7 +50,7 @@ class Scene:
     blur : standard deviation of the focus blur, px.
     red_cell_blur : additional blur of the red cells, px.
     density, pallor : see `red_cells.red_cell_map`.
-    border : whether a dark frame is painted.
+    border : whether a grey frame is painted.
     """
 
     background: npt.NDArray[np.float64]
