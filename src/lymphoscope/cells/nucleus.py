@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,13 +22,19 @@ _WORTH_OF_AREA = 0.12
 _LEAST_SHARE = 0.3
 _LOBE_GAP = 0.8
 _LEAST_BRIDGE_OD = 0.03
-_EDGE_LEVEL = 0.44
+_EDGE_LEVEL = 0.42
 _ROUNDS = 2
 _EDGE_BLUR = 0.06
 _OPENING = 0.08
 _LARGEST_HOLE = 0.05
 _LEAST_CYTOPLASM = 0.05
 _USUAL_CYTOPLASM = 0.3
+_MOSTLY_NUCLEUS = 0.7
+_CLEAR_SPLIT = 0.72
+_CLEAR_GAP = 0.15
+_EDGE_DEPTH = 0.15
+_ENOUGH_PIXELS = 40
+_SQUARE = np.ones((3, 3), dtype=np.uint8)
 _LEAST_TO_CUT = 0.002
 _CONVEX = 0.93
 _CORE_DEPTHS = (0.5, 0.65, 0.8)
@@ -181,23 +188,30 @@ def _separate_cores(depth: Plane) -> list[Mask]:
     return []
 
 
-def refine_nucleus(density: Plane, nucleus: Mask, cell: Mask) -> Mask:
-    """The nucleus with its edge about half way between cytoplasm and nucleus in density, inside `cell`.
+def refine_nucleus(od: Plane, nucleus: Mask, cell: Mask) -> Mask:
+    """The nucleus with its edge about half way in colour between cytoplasm and nucleus, inside `cell`.
 
-    Density is blurred by a little of the nucleus's radius, so that the outline follows the nucleus and not
-    its chromatin. Where there is next to no cytoplasm to compare with, three tenths of the nucleus's own
-    density stand for it.
+    `od` (H, W, 3) is blurred by a little of the nucleus's radius, so that the outline follows the nucleus and
+    not its chromatin. Where there is next to no cytoplasm to compare with, three tenths of the nucleus's own
+    stain stand for it.
     """
     area = np.count_nonzero(nucleus)
-    radius = np.sqrt(area / np.pi)
+    radius = float(np.sqrt(area / np.pi))
+    smooth = np.asarray(cv2.GaussianBlur(od, (0, 0), max(0.5, _EDGE_BLUR * radius)), dtype=np.float32)
+    inner = cv2.erode(cell.view(np.uint8), _SQUARE, iterations=2).view(np.bool_)
+    colours = smooth[inner if np.count_nonzero(inner) > 0.5 * np.count_nonzero(cell) else cell]
     around: Mask = cell & (_distance_to(nucleus) > max(1.5, 0.08 * radius))
-    smooth = np.asarray(cv2.GaussianBlur(density, (0, 0), max(0.5, _EDGE_BLUR * radius)), dtype=np.float32)
-    inner = float(smooth[nucleus].mean())
-    enough = np.count_nonzero(around) > _LEAST_CYTOPLASM * area
-    outer = float(smooth[around].mean()) if enough else _USUAL_CYTOPLASM * inner
-    level = _edge_level(smooth[cell], inner, outer)
-    dark: Mask = (smooth > level) & cell
-    opened = cv2.morphologyEx(dark.view(np.uint8), cv2.MORPH_OPEN, disc(_OPENING * radius))
+    dark = smooth[nucleus].mean(axis=0)
+    pale = (
+        smooth[around].mean(axis=0)
+        if np.count_nonzero(around) > _LEAST_CYTOPLASM * area
+        else _USUAL_CYTOPLASM * dark
+    )
+    split = _split_colours(colours, dark, pale)
+    if split.share > _MOSTLY_NUCLEUS:
+        split = _second_look(smooth, cell, radius) or split
+    inside: Mask = (smooth @ split.axis > split.level) & cell
+    opened = cv2.morphologyEx(inside.view(np.uint8), cv2.MORPH_OPEN, disc(_OPENING * radius))
     count, parts, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
     kept = stats[:, cv2.CC_STAT_AREA] > 0.06 * area
     kept[0] = False
@@ -205,16 +219,56 @@ def refine_nucleus(density: Plane, nucleus: Mask, cell: Mask) -> Mask:
     return fill_holes(refined, _LARGEST_HOLE * area) if count > 1 and kept.any() else nucleus & cell
 
 
-def _edge_level(inside_cell: Plane, inner: float, outer: float) -> float:
-    """Density of the nucleus's edge, given first guesses of the nucleus's and the cytoplasm's."""
-    level = outer + _EDGE_LEVEL * (inner - outer)
+def _second_look(smooth: Plane, cell: Mask, radius: float) -> _Split | None:
+    """A split of the cell's colours that starts from the densest and palest half, if it is a clear one.
+
+    It finds the nucleus in deep blue cytoplasm, which is nearly as dark. What lies near the cell's edge is
+    left out, since its colours are mixed with the background's.
+    """
+    depth = cv2.distanceTransform(cell.view(np.uint8), cv2.DIST_L2, 3)
+    colours = smooth[depth > max(2.5, _EDGE_DEPTH * radius)]
+    if len(colours) < _ENOUGH_PIXELS:
+        return None
+    upper = colours[:, 1] > np.median(colours[:, 1])
+    if upper.all() or not upper.any():
+        return None
+    dark = colours[upper].mean(axis=0)
+    split = _split_colours(colours, dark, colours[~upper].mean(axis=0))
+    apart = float(np.linalg.norm(split.axis)) > _CLEAR_GAP * float(np.linalg.norm(dark))
+    return split if apart and split.separation > _CLEAR_SPLIT else None
+
+
+class _Split(NamedTuple):
+    """A plane in colour space: nucleus where colour · `axis` > `level`; `share` of the colours lie there.
+
+    `separation` is the variance between the two sides over the whole, along the axis: 0.64 for a single
+    normal distribution cut in half, 1 for two points.
+    """
+
+    axis: Plane
+    level: float
+    share: float
+    separation: float
+
+
+def _split_colours(colours: Plane, dark: Plane, pale: Plane) -> _Split:
+    """Nucleus and cytoplasm among the `colours` (n, 3) of a cell, by 2-means from two first guesses."""
+    axis = dark - pale
+    along = colours @ axis
+    level = float(pale @ axis + _EDGE_LEVEL * (axis @ axis))
+    share = 1.0
     for _ in range(_ROUNDS):
-        above = inside_cell > level
-        if not 0.1 < np.count_nonzero(above) / len(inside_cell) < 0.9:
+        above = along > level
+        share = np.count_nonzero(above) / len(along)
+        if not 0.1 < share < 0.9:
             break
-        inner, outer = float(inside_cell[above].mean()), float(inside_cell[~above].mean())
-        level = outer + _EDGE_LEVEL * (inner - outer)
-    return level
+        dark, pale = colours[above].mean(axis=0), colours[~above].mean(axis=0)
+        axis = dark - pale
+        along = colours @ axis
+        level = float(pale @ axis + _EDGE_LEVEL * (axis @ axis))
+    gap = float(axis @ axis)
+    separation = share * (1 - share) * gap**2 / max(float(along.var()), 1e-12)
+    return _Split(axis, level, share, separation)
 
 
 def fill_holes(mask: Mask, largest: float) -> Mask:

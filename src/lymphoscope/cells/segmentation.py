@@ -175,8 +175,7 @@ def _at_full_resolution(
     cell = place_edge(blurred, white, _enlarged(outline.cell, size, view), outline)
     enlarged = _enlarged(nucleus, size, view)
     cell = _part_with_most(cell | enlarged, enlarged)
-    density = nuclear_density(optical_density(crop, white))
-    return refine_nucleus(density, enlarged & cell, cell), cell, view
+    return refine_nucleus(optical_density(crop, white), enlarged & cell, cell), cell, view
 
 
 def _part_with_most(mask: Mask, wanted: Mask) -> Mask:
