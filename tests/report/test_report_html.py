@@ -288,4 +288,4 @@ def test_a_cohort_too_small_for_a_threshold_says_so() -> None:
     content = example_report()
     assert "Too few malignant patients to choose a threshold" not in render_report(content)
     page = render_report(replace(content, threshold=0.0))
-    assert "Too few malignant patients to choose a threshold for a sensitivity of 95 %" in page
+    assert "Too few malignant patients to choose a threshold for a sensitivity of 95" in page
