@@ -18,7 +18,9 @@ _DENSITY_RANGE = 2.0
 _CENTRE_SPREAD = 0.2
 _MOST_PIECES = 6
 _SMALLEST_LOBE = 0.04
-_WORTH_OF_AREA = 0.12
+_WORTH_OF_AREA = 0.25
+_PRICE_OF_BACKGROUND = 3.0
+_EMPTY_OD = 0.04
 _LEAST_SHARE = 0.3
 _LOBE_GAP = 0.8
 _LEAST_BRIDGE_OD = 0.03
@@ -79,7 +81,7 @@ def central_nucleus(nuclear: Mask, green: Plane) -> Mask | None:
     masks: list[Mask] = [pieces == i + 1 for i in near]
     if len(masks) == 1:
         return masks[0]
-    nucleus: Mask = np.logical_or.reduce([masks[i] for i in _best_centred(masks, area[near], green)])
+    nucleus: Mask = np.logical_or.reduce([masks[i] for i in _best_set(masks, area[near], green)])
     return nucleus
 
 
@@ -92,26 +94,42 @@ def _closeness(height: int, width: int) -> npt.NDArray[np.float64]:
     return np.outer(y, x).ravel()
 
 
-def _best_centred(masks: list[Mask], area: npt.NDArray[np.int64], green: Plane) -> tuple[int, ...]:
-    """Which pieces together make the nucleus: those whose common box is nearest the middle for their area."""
+def _best_set(masks: list[Mask], area: npt.NDArray[np.int64], green: Plane) -> tuple[int, ...]:
+    """Which pieces together make the nucleus.
+
+    Of the sets that hang together the cheapest: its box lies near the middle for the area it covers, and its
+    convex hull holds little background, as the lobes of one nucleus have cytoplasm between them.
+    """
     height, width = masks[0].shape
     gaps = _gaps(masks, green)
-    boxes = np.array([cv2.boundingRect(mask.view(np.uint8)) for mask in masks], dtype=np.float64)
-    corner, far_corner = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    # A vacuole is as pale as the background, but cytoplasm surrounds it.
+    empty = (~fill_holes(green > _EMPTY_OD, 0.3 * float(area.max()))).view(np.uint8)
+    points = [cv2.findNonZero(mask.view(np.uint8)) for mask in masks]
     best: tuple[int, ...] = (int(area.argmax()),)
     least = np.inf
     for size in range(1, len(masks) + 1):
         for chosen in itertools.combinations(range(len(masks)), size):
-            at = list(chosen)
-            covered = float(area[at].sum())
+            covered = float(area[list(chosen)].sum())
             if covered < _LEAST_SHARE * area.max():
                 continue
-            middle = (corner[at].min(axis=0) + far_corner[at].max(axis=0)) / 2
-            away = np.hypot(middle[0] - width / 2, middle[1] - height / 2) / min(height, width)
+            if not _hangs_together(gaps, chosen, _LOBE_GAP * np.sqrt(covered / np.pi)):
+                continue
+            together = np.concatenate([points[i] for i in chosen])
+            x, y, w, h = cv2.boundingRect(together)
+            away = np.hypot(x + (w - width) / 2, y + (h - height) / 2) / min(height, width)
             cost = away - _WORTH_OF_AREA * covered / float(area.sum())
-            if cost < least and _hangs_together(gaps, chosen, _LOBE_GAP * np.sqrt(covered / np.pi)):
+            if size > 1:
+                cost += _PRICE_OF_BACKGROUND * _empty_share(together, empty)
+            if cost < least:
                 least, best = cost, chosen
     return best
+
+
+def _empty_share(points: npt.NDArray[np.int32], empty: npt.NDArray[np.uint8]) -> float:
+    """Share of the convex hull of `points` where `empty` is 1."""
+    hull = np.zeros_like(empty)
+    cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
+    return float(np.count_nonzero(hull & empty) / np.count_nonzero(hull))
 
 
 def _gaps(masks: list[Mask], green: Plane) -> npt.NDArray[np.float64]:

@@ -133,7 +133,7 @@ def segment(image: RgbImage) -> Segmentation:
     others: Mask = nuclear & ~nucleus
     outline = outline_cell(coarse, white, od, nucleus, others)
     near_nucleus, near_cell, view = _at_full_resolution(image, white, nucleus, outline, shrink)
-    frame = Frame(od, outline.cell, others)
+    frame = Frame(od, outline.cell, others & ~outline.cell)
     if not near_nucleus.any():
         return _not_found(image, white, frame, "no nucleus")
     fine_nucleus, fine_cell = np.zeros((2, height, width), dtype=np.bool_)
