@@ -9,20 +9,24 @@ import numpy as np
 
 from lymphoscope.cells.colour_model import colour_codes, log_likelihood_ratio
 from lymphoscope.cells.contour import star_contour
-from lymphoscope.cells.nucleus import fill_holes
+from lymphoscope.cells.masks import distance_inside, distance_to, fill_holes
 from lymphoscope.cells.stain import Mask, Plane, RgbImage, channel_density
 
+# What a colour must have over an even chance to count as inside, in the first and the second round.
 _FIRST_BIAS = 0.9
 _BIAS = 0.2
-_REGION_WEIGHT = 0.5
-_EDGE_WEIGHT = 2.0
-_JUMP_PRICE = 0.6
 _EMPTY_OD = 0.02
 _EMPTY_SCORE = -0.5
-_BAND = 0.08
+
+_REGION_WEIGHT = 0.05
+_EDGE_WEIGHT = 2.0
+_JUMP_PRICE = 0.6
 _NUCLEAR_EDGE = 0.5
-_STIFFNESS = 1.5
+
+# The band within which the edge is moved, and the blur there, in units of the cell's radius.
+_BAND = 0.08
 _EDGE_BLUR = 0.05
+_STIFFNESS = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +51,8 @@ def outline_cell(coarse: RgbImage, white: Plane, od: Plane, nucleus: Mask, other
     """
     codes = colour_codes(coarse, white)
     radius = float(np.sqrt(np.count_nonzero(nucleus) / np.pi))
-    distance = _distance_to(nucleus)
-    clear = _distance_to(others) if others.any() else np.full(nucleus.shape, 1e3, dtype=np.float32)
+    distance = distance_to(nucleus)
+    clear = distance_to(others) if others.any() else np.full(nucleus.shape, 1e3, dtype=np.float32)
     edge = _outer_edges(od, distance, radius)
     centre, reach = _centre_and_reach(nucleus, radius)
     empty: Mask = np.abs(od[..., 1]) < _EMPTY_OD
@@ -79,18 +83,13 @@ def _star(region: Plane, edge: Plane, centre: tuple[float, float], reach: float,
         edge,
         centre,
         reach,
-        region_weight=_REGION_WEIGHT * reach / radius / 10,
+        region_weight=_REGION_WEIGHT * reach / radius,
         edge_weight=_EDGE_WEIGHT,
         jump_price=_JUMP_PRICE,
     )
     filled = np.zeros(region.shape, dtype=np.uint8)
     cv2.fillPoly(filled, [np.round(polygon * 8).astype(np.int32)], 1, shift=3)
     return filled.view(np.bool_)
-
-
-def _distance_to(mask: Mask) -> Plane:
-    """Distance of every pixel from the nearest one of `mask`, in pixels."""
-    return np.asarray(cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 3), dtype=np.float32)
 
 
 def _centre_and_reach(nucleus: Mask, radius: float) -> tuple[tuple[float, float], float]:
@@ -120,8 +119,8 @@ def place_edge(image: RgbImage, white: Plane, cell: Mask, outline: CellOutline) 
     blur = max(1.0, _EDGE_BLUR * radius)
     score = cv2.GaussianBlur(outline.score[colour_codes(image, white)], (0, 0), blur)
     green = cv2.GaussianBlur(channel_density(image, white, 1), (0, 0), 0.5 * blur)
-    inward = cv2.distanceTransform(cell.view(np.uint8), cv2.DIST_L2, 3)
-    outward = _distance_to(cell)
+    inward = distance_inside(cell)
+    outward = distance_to(cell)
     signed = np.where(cell, 0.5 - inward, outward - 0.5)
     band = max(2.0, _BAND * radius)
     rim: Mask = (signed < 0) & (signed > -2 * band)

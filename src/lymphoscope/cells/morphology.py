@@ -17,6 +17,7 @@ from lymphoscope.cells.columns import (
     MORPHOLOGY_VERSION,
     RINGS,
 )
+from lymphoscope.cells.masks import distance_inside, distance_to
 from lymphoscope.cells.nucleus import count_lobes
 from lymphoscope.cells.part import Part
 from lymphoscope.cells.segmentation import Segmentation, segment
@@ -97,10 +98,9 @@ def _measure_cell(image: RgbImage, found: Segmentation) -> Numbers:
 
 def _distance_from_edge(mask: Mask) -> Plane:
     """Distance of every pixel's centre from the edge of `mask`, negative inside, in pixels."""
-    inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
-    outside = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 3)
-    # Of the two, the one on the other side is 0.
-    return np.asarray(outside - inside - np.where(mask, -0.5, 0.5).astype(np.float32))
+    mask = np.ascontiguousarray(mask)
+    # Of the two, the one on the other side is 0; a pixel's centre lies half a pixel from its edge.
+    return distance_to(mask) - distance_inside(mask) + np.where(mask, np.float32(0.5), np.float32(-0.5))
 
 
 def _mean_gradient(plane: Plane, points: npt.NDArray[np.int32]) -> float:

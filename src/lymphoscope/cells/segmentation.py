@@ -13,13 +13,9 @@ import cv2
 import numpy as np
 
 from lymphoscope.cells.cell_outline import CellOutline, outline_cell, place_edge
-from lymphoscope.cells.nucleus import (
-    central_nucleus,
-    disc,
-    fill_holes,
-    nuclear_threshold,
-    refine_nucleus,
-)
+from lymphoscope.cells.masks import central_weight, disc, fill_holes, main_part
+from lymphoscope.cells.nucleus import central_nucleus, nuclear_threshold
+from lymphoscope.cells.nucleus_edge import refine_nucleus
 from lymphoscope.cells.stain import (
     Mask,
     Plane,
@@ -96,22 +92,11 @@ def segment_kmeans(image: RgbImage) -> Mask:
     mask = fill_holes(saturation > cut, 0.02 * saturation.size).astype(np.uint8)
     grown = cv2.dilate(mask, disc(scale))
     opened = cv2.morphologyEx(grown, cv2.MORPH_OPEN, disc(4 * scale))
-    return _hull_of_middle_part(opened.astype(np.bool_))
-
-
-def _hull_of_middle_part(mask: Mask) -> Mask:
-    """Filled convex hull of the connected part with most weight near the middle."""
-    count, parts = cv2.connectedComponents(mask.astype(np.uint8))
-    hull = np.zeros(mask.shape, dtype=np.uint8)
-    if count < 2:
-        return hull.astype(np.bool_)
-    height, width = mask.shape
-    y = np.exp(-0.5 * ((np.arange(height) - (height - 1) / 2) / (0.2 * height)) ** 2)
-    x = np.exp(-0.5 * ((np.arange(width) - (width - 1) / 2) / (0.2 * width)) ** 2)
-    weight = np.bincount(parts.ravel(), np.outer(y, x).ravel(), minlength=count)
-    weight[0] = 0.0
-    points = cv2.findNonZero((parts == weight.argmax()).astype(np.uint8))
-    cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
+    if not opened.any():
+        return opened.astype(np.bool_)
+    middle = main_part(opened.astype(np.bool_), central_weight(*opened.shape))
+    hull = np.zeros(opened.shape, dtype=np.uint8)
+    cv2.fillConvexPoly(hull, cv2.convexHull(cv2.findNonZero(middle.view(np.uint8))), 1)
     return hull.astype(np.bool_)
 
 
@@ -174,19 +159,8 @@ def _at_full_resolution(
     blurred = np.asarray(cv2.GaussianBlur(crop, (0, 0), 0.5 * shrink), dtype=np.uint8)
     cell = place_edge(blurred, white, _enlarged(outline.cell, size, view), outline)
     enlarged = _enlarged(nucleus, size, view)
-    cell = _part_with_most(cell | enlarged, enlarged)
+    cell = main_part(cell | enlarged, enlarged.ravel().astype(np.float64))
     return refine_nucleus(optical_density(crop, white), enlarged & cell, cell), cell, view
-
-
-def _part_with_most(mask: Mask, wanted: Mask) -> Mask:
-    """The connected part of `mask` that holds most of `wanted`."""
-    count, parts = cv2.connectedComponents(mask.view(np.uint8), connectivity=4)
-    if count <= 2:
-        return mask
-    shares = np.bincount(parts[wanted], minlength=count)
-    shares[0] = 0
-    part: Mask = parts == shares.argmax()
-    return part
 
 
 def _window(coarse: Mask, size: tuple[int, int], margin: int) -> tuple[slice, slice]:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from lymphoscope.cells.masks import hull_area
 from lymphoscope.cells.stain import Mask
 
 Points = npt.NDArray[np.int32]
@@ -32,9 +33,6 @@ def shape_of(mask: Mask, outlines: list[Points]) -> Shape:
     moments = cv2.moments(mask.view(np.uint8), binaryImage=True)
     area = moments["m00"]
     perimeter = crofton_perimeter(mask)
-    hull = cv2.convexHull(np.concatenate(outlines))
-    # The outline runs through pixel centres; the hull of the pixels' squares is half a pixel larger.
-    hull_area = cv2.contourArea(hull) + 0.5 * cv2.arcLength(hull, True) + 1.0
     half = (moments["mu20"] + moments["mu02"]) / 2
     root = np.hypot((moments["mu20"] - moments["mu02"]) / 2, moments["mu11"])
     # A pixel is a square, not a point: it adds 1/12 to the variance along every axis.
@@ -43,7 +41,7 @@ def shape_of(mask: Mask, outlines: list[Points]) -> Shape:
         area=area,
         perimeter=perimeter,
         roundness=min(1.0, 4 * np.pi * area / perimeter**2),
-        solidity=min(1.0, area / hull_area),
+        solidity=min(1.0, area / hull_area(np.concatenate(outlines))),
         eccentricity=float(np.sqrt(1 - small / large)),
         centre=(moments["m10"] / area, moments["m01"] / area),
     )
