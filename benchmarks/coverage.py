@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from lymphoscope.cohort.bags import Bags, IntArray, segment_mean, segment_std
-from lymphoscope.cohort.synthetic.numbers import NUMBER_COLUMNS, draw_numbers
+from lymphoscope.cohort.synthetic.numbers import draw_numbers
 from lymphoscope.cohort.synthetic.plan import SyntheticPlan
 from lymphoscope.evaluation.evaluator import compare, evaluate, in_zone
 from lymphoscope.evaluation.protocol import Protocol
@@ -78,11 +78,14 @@ def population(setting: Setting) -> tuple[Bags, IntArray]:
                 cells=np.concatenate(cells),
                 clinical=np.concatenate(clinical),
                 y=np.concatenate(labels),
+                columns=np.array(bags.columns),
             )
     with np.load(kept) as stored:
         n = len(stored["y"])
         ids = tuple(str(i) for i in range(n))
-        bags = Bags(stored["cells"], 2 * np.arange(n + 1), stored["clinical"], ids, NUMBER_COLUMNS)
+        bags = Bags(
+            stored["cells"], 2 * np.arange(n + 1), stored["clinical"], ids, tuple(stored["columns"].tolist())
+        )
         return bags, stored["y"].astype(np.int64)
 
 
@@ -208,7 +211,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["clinical", "morphology"])
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--population", type=int, default=100_000)
+    parser.add_argument("--population", type=int, default=40_000)
     parser.add_argument(
         "--max-cells", type=int, default=None, help="cells per patient, cohorts and population"
     )

@@ -8,10 +8,10 @@ gives each patient a random positive weight. Two things differ from the textbook
 small:
 
 *Pseudo-patients.* Each class gets two more members, one that every rule gets right and one that none does,
-with a mean weight of one half each. A sensitivity of 1.0 then has an interval of positive width: for plain
-yes-no decisions the bootstrap of a proportion is exactly the Jeffreys interval, Beta(k + ½, n − k + ½), whose
-coverage on small samples is close to nominal (Brown, Cai & DasGupta 2001). Percentiles of the ordinary
-bootstrap collapse to a point there and are too narrow elsewhere (Hesterberg 2015).
+with a mean weight of a third each. A sensitivity of 1.0 then has an interval of positive width: for plain
+yes-no decisions the bootstrap of a proportion is exactly Beta(k + ⅓, n − k + ⅓), the posterior under the
+neutral prior, whose median stays at the proportion seen (Kerman 2011). Percentiles of the ordinary bootstrap
+collapse to a point there and are too narrow elsewhere (Hesterberg 2015).
 
 *Concentration.* Patient weights are Gamma(concentration, 1). With concentration 1 this is the Bayesian
 bootstrap; with n_train / n it widens the variance by n / n_train, which is what Nadeau & Bengio (2003) add
@@ -30,8 +30,12 @@ from scipy import special
 
 from lymphoscope.stats.metrics import BoolArray, FloatArray, malignant
 
-PSEUDO_WEIGHT = 0.5
-"""Mean weight of each pseudo-patient: Jeffreys' prior."""
+RATE_PSEUDO_WEIGHT = 1 / 3
+"""Mean weight of each pseudo-patient in a rate: Kerman's neutral prior."""
+
+PAIR_PSEUDO_WEIGHT = 0.1
+"""The same in an AUC, where one pseudo-patient loses against a whole class and so weighs much more: with a
+third the coverage of the AUC becomes one-sided."""
 
 
 @dataclass(frozen=True)
@@ -139,22 +143,25 @@ class PatientBootstrap:
             raise ValueError("replicates: at least 1; concentration: above 0, at most 1")
 
     @cached_property
-    def _weights(self) -> tuple[FloatArray, FloatArray]:
-        """Weights of the patients (replicates, n_patients) and of the pseudo-patients (replicates, 2, 2).
+    def _weights(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Weights of the patients, and of the pseudo-patients for rates and for pairs.
 
-        Pseudo-patients are indexed [class, right or wrong].
+        Patients: (replicates, n_patients); pseudo-patients: (replicates, 2, 2), [class, wrong or right].
         """
         rng = np.random.default_rng(self.seed)
         patients = rng.standard_gamma(self.concentration, (self.replicates, len(self.y)))
-        pseudo = rng.standard_gamma(PSEUDO_WEIGHT, (self.replicates, 2, 2))
-        return patients, pseudo
+        rate, pair = (
+            rng.standard_gamma(mean, (self.replicates, 2, 2))
+            for mean in (RATE_PSEUDO_WEIGHT, PAIR_PSEUDO_WEIGHT)
+        )
+        return patients, rate, pair
 
     def share(self, good: FloatArray, positive: bool) -> FloatArray:
         """Replicates of the mean of `good` in one class, pseudo-patients included, shape (replicates,).
 
         `good`, shape (n_patients,), says per patient how often it was handled right, from 0 to 1.
         """
-        patients, pseudo = self._weights
+        patients, pseudo, _ = self._weights
         here, extra = patients[:, self.y == positive], pseudo[:, int(positive)]
         return (here @ good[self.y == positive] + extra[:, 1]) / (here.sum(1) + extra.sum(1))
 
@@ -165,13 +172,14 @@ class PatientBootstrap:
     def balanced_difference(self, gain: FloatArray) -> FloatArray:
         """Replicates of the class-balanced mean of a difference in [−1, 1], shape (replicates,).
 
-        The pseudo-patients speak once for each side, and two more for neither (Agresti & Min 2005), so that
-        two recipes that agree on every patient seen still may differ on the next.
+        The pseudo-patients speak once for each side and twice for neither, as one in each cell of the paired
+        two-by-two table would (Agresti & Min 2005), so that two recipes that agree on every patient seen may
+        still differ on the next.
         """
-        patients, pseudo = self._weights
+        patients, pseudo, _ = self._weights
         means = [
             (patients[:, side] @ gain[side] + pseudo[:, k, 1] - pseudo[:, k, 0])
-            / (patients[:, side].sum(1) + pseudo[:, k].sum(1) + 2 * PSEUDO_WEIGHT)
+            / (patients[:, side].sum(1) + pseudo[:, k].sum(1) + 2 * RATE_PSEUDO_WEIGHT)
             for k, side in enumerate((~self.y, self.y))
         ]
         return 0.5 * (means[0] + means[1])
@@ -182,7 +190,7 @@ class PatientBootstrap:
         A pseudo-patient that is right outranks the whole other class, one that is wrong is outranked by it;
         two pseudo-patients tie where they contradict each other.
         """
-        patients, pseudo = self._weights
+        patients, _, pseudo = self._weights
         above, below = patients[:, self.y], patients[:, ~self.y]
         (reactive_wrong, reactive_right), (malignant_wrong, malignant_right) = (
             (pseudo[:, k, 0], pseudo[:, k, 1]) for k in (0, 1)
@@ -197,7 +205,7 @@ class PatientBootstrap:
 
     def pairs_difference(self, gain: FloatArray) -> FloatArray:
         """Replicates of the mean over pairs of a difference in [−1, 1], shape (replicates,)."""
-        patients, _ = self._weights
+        patients, _, _ = self._weights
         above, below = patients[:, self.y], patients[:, ~self.y]
         return np.einsum("bj,bj->b", above @ gain, below) / (above.sum(1) * below.sum(1))
 
