@@ -23,7 +23,6 @@ from lymphoscope.models.bundle import Bundle, load_bundle, save_bundle
 from lymphoscope.models.registry import recipe_of
 
 Factory = Callable[[], BagClassifier]
-Checked = tuple[BagClassifier, Bags, Bags]
 TOLERANCE = 1e-5
 EXAMPLE_COLUMNS = (
     "nucleus_area_px",

@@ -53,7 +53,6 @@ class PooledState:
     scale: ClinicalScale
     expert: Expert
     strength: float
-    whitening: float
 
 
 class PooledLogistic(LearnedClassifier):
@@ -61,7 +60,7 @@ class PooledLogistic(LearnedClassifier):
 
     Every per-cell number that describes the cell itself (no background, no neighbours, no focus) becomes two
     numbers of the patient, its mean and its spread over the cells. These are robustly scaled and reduced to
-    principal components, and ridge regressions of ten different strengths are averaged by how well they
+    principal components, and ridge regressions of five different strengths are averaged by how well they
     predict in inner folds. The number of cells of a patient is not used. A patient without cells, or with
     missing clinical values, gets the probability that the rest lets expect.
 
@@ -95,9 +94,9 @@ class PooledLogistic(LearnedClassifier):
 
     @property
     def chosen_(self) -> dict[str, Any]:
-        """Where the average over shrinkages settled."""
+        """The strength to which the average leans; small is much shrinkage."""
         self.check_fitted()
-        return {"strength": self.learned_.strength, "whitening": self.learned_.whitening}
+        return {"strength": self.learned_.strength}
 
     def _learn(self, bags: Bags, y: npt.NDArray[np.int64]) -> PooledState:
         columns = cell_columns(bags)
@@ -111,7 +110,7 @@ class PooledLogistic(LearnedClassifier):
         seen = np.column_stack([bags.clinical, table]) if self.clinical else table
         folds = inner_folds(seen, y, self.inner_repeats, self.random_state)
         fit = fit_averaged(x[:, :n_fixed], x[:, n_fixed:], space.deviations, y, folds)
-        return PooledState(space, scale, Expert(normal, fit.logistic), fit.strength, fit.whitening)
+        return PooledState(space, scale, Expert(normal, fit.logistic), fit.strength)
 
     def _columns(
         self, space: PatientSpace, scale: ClinicalScale, table: FloatArray, clinical: FloatArray
