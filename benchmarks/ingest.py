@@ -52,7 +52,7 @@ def draw_cell(rng: np.random.Generator) -> np.ndarray:
         inside = 1 / (1 + np.exp((np.hypot(rows - centre[0], columns - centre[1]) - radius) / 1.5))
         image += inside[..., None] * (colour - image)
     grain = cv2.GaussianBlur(rng.normal(0, 1, (SIDE, SIDE, 3)).astype(np.float32), (0, 0), 0.8)
-    return np.clip(image + 14 * grain, 0, 255).astype(np.uint8)
+    return np.clip(image + 17 * grain, 0, 255).astype(np.uint8)
 
 
 def jittered(base: np.ndarray, rng: np.random.Generator) -> bytes:

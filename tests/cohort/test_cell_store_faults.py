@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +76,7 @@ def test_a_bomb_is_named_with_its_size_and_the_limit(tmp_path: Path) -> None:
     bomb = png_that_declares(60_000, 60_000)
     finding = by_code(open_store(make_cohort(tmp_path / "c", {"P1": [bomb]}), tmp_path / "cache"))["LYM206"]
     assert "60000 × 60000" in finding.message
-    assert "25 million pixels" in finding.remedy
+    assert "16.8 million pixels" in finding.remedy
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,6 +192,20 @@ def test_a_cache_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "cache").write_bytes(b"a file where a folder is wanted")
     with pytest.raises(LymphoscopeError, match="cannot be brought up to date"):
         open_store(cohort, tmp_path / "cache")
+
+
+def test_two_processes_do_not_fill_one_store_at_a_time(tmp_path: Path) -> None:
+    cohort = make_cohort(tmp_path / "c", {"P1": GOOD})
+    first = open_store(cohort, tmp_path / "cache")
+    (first.folder / "index.npz").unlink()
+    with (first.folder / "lock").open("r+") as lock, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = pool.submit(open_store, cohort, tmp_path / "cache")
+        with pytest.raises(TimeoutError):
+            second.result(timeout=0.5)
+        assert not (first.folder / "index.npz").exists()
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert second.result(timeout=60).fingerprint == first.fingerprint
 
 
 # Forks one child per moment from a process that has decoded nothing yet; each is killed at its moment.

@@ -65,7 +65,7 @@ class BlobWriter:
 
     def __enter__(self) -> Self:
         with _explained(self.path):
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
             self._committed = self._end = os.fstat(self._descriptor).st_size
         return self
 
@@ -141,7 +141,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise LymphoscopeError(
             f"{folder}: the cell store cannot be brought up to date ({error.strerror or error}). "

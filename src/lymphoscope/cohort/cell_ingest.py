@@ -75,11 +75,11 @@ class SourceFiles:
 def source_files(root: Path, images: Sequence[Path]) -> SourceFiles:
     """Look up size and time of every file; nothing is opened."""
     paths = tuple(os.fsencode(str(image)) for image in images)
-    base = os.fsencode(str(root))
+    base = os.fsencode(f"{root}{os.sep}")
     found = np.full((len(paths), 2), -1, dtype=np.int64)
     for i, path in enumerate(paths):
         try:
-            status = os.stat(os.path.join(base, path))  # noqa: PTH116, PTH118 - ten times as fast as Path
+            status = os.stat(base + path)  # noqa: PTH116 - ten times as fast as Path
         except OSError:
             continue
         found[i] = status.st_size, status.st_mtime_ns
@@ -154,8 +154,8 @@ def _gone(table: CellTable, files: SourceFiles) -> IntArray:
     """Rows of files that are neither in this cohort nor on disk any more."""
     wanted = table.find(files.paths)
     others = np.setdiff1d(np.arange(len(table)), wanted[wanted >= 0])
-    base = os.fsencode(str(files.root))
-    missing = [row for row in others.tolist() if not os.path.lexists(os.path.join(base, table.paths[row]))]  # noqa: PTH118
+    base = os.fsencode(f"{files.root}{os.sep}")
+    missing = [row for row in others.tolist() if not os.path.lexists(base + table.paths[row])]
     return np.array(missing, dtype=np.int64)
 
 
@@ -231,7 +231,7 @@ def _look_at_all(
 ) -> Iterator[_Looked]:
     """Chunks in the order of `to_read`, a few ahead of the one that is waited for."""
     ahead: deque[Future[_Looked]] = deque()
-    base = os.fsencode(str(files.root))
+    base = os.fsencode(f"{files.root}{os.sep}")
     # Pillow warns of what becomes a finding here, and a finding is told once and names the file.
     with warnings.catch_warnings(), ThreadPoolExecutor(max(1, jobs)) as pool:
         warnings.filterwarnings("ignore", module="PIL")
@@ -261,7 +261,7 @@ def _look_at(base: bytes, paths: list[bytes], stored: Rows, known: KnownRows) ->
     rows = np.zeros(len(paths), dtype=ROW)
     found: list[Inspection | None] = []
     for i, path in enumerate(paths):
-        data, size, mtime_ns = _read(os.path.join(base, path))  # noqa: PTH118
+        data, size, mtime_ns = _read(base + path)
         inspection: Inspection | None = None
         digest = b"" if data is None else hashlib.sha256(data).digest()
         if data is None:

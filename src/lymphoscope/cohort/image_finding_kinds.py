@@ -68,7 +68,7 @@ class TooLargeImage(Finding):
     title = "Photograph is too large"
     severity = Severity.ERROR
     remedy = (
-        f"Scale it down or remove it; allowed: {MAX_PIXELS // 10**6} million pixels and "
+        f"Scale it down or remove it; allowed: {MAX_PIXELS / 1e6:.1f} million pixels and "
         f"{MAX_FILE_BYTES // 10**6} MB of file."
     )
 

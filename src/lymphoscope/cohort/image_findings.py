@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import PurePath
 
 import numpy as np
 import numpy.typing as npt
@@ -57,14 +56,14 @@ _CONVERSIONS = {
 }
 
 _SUFFIXES = {
-    ".jpg": ImageFormat.JPEG,
-    ".jpeg": ImageFormat.JPEG,
-    ".png": ImageFormat.PNG,
-    ".tif": ImageFormat.TIFF,
-    ".tiff": ImageFormat.TIFF,
-    ".bmp": ImageFormat.BMP,
-    ".gif": ImageFormat.GIF,
-    ".webp": ImageFormat.WEBP,
+    "jpg": ImageFormat.JPEG,
+    "jpeg": ImageFormat.JPEG,
+    "png": ImageFormat.PNG,
+    "tif": ImageFormat.TIFF,
+    "tiff": ImageFormat.TIFF,
+    "bmp": ImageFormat.BMP,
+    "gif": ImageFormat.GIF,
+    "webp": ImageFormat.WEBP,
 }
 
 
@@ -137,7 +136,9 @@ def _noted(cohort: Cohort, rows: Rows) -> Iterator[Finding]:
     parts = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     converted = (notes & sum(_CONVERSIONS)) != 0
     yield from _finding(ConvertedPixels, cohort, f"{{n}} converted to 8-bit RGB ({parts}).", converted)
-    named = np.array([_SUFFIXES.get(PurePath(p).suffix.lower(), 0) for p in cohort.images], dtype=np.int64)
+    named = np.array(
+        [_SUFFIXES.get(str(path).rpartition(".")[2].lower(), 0) for path in cohort.images], dtype=np.int64
+    )
     misnamed = (rows["format"] > 0) & (named > 0) & (named != rows["format"])
     yield from _finding(MisnamedFormat, cohort, "{n} of another format than the name says.", misnamed)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
@@ -24,8 +26,12 @@ from lymphoscope.cohort.jpeg_segments import JpegHeader, read_jpeg_header
 INSPECTION_VERSION = 1
 """Raised whenever the same file would be inspected to another result."""
 
-MAX_PIXELS = 25_000_000
+MAX_PIXELS = 4096 * 4096
 """A photograph that declares more is refused from its header alone, undecoded."""
+
+_LARGE_PIXELS = 2_000_000
+# One large picture at a time, whatever the number of threads: decoding one takes up to 300 MB.
+_one_large_picture = threading.Lock()
 
 MAX_FILE_BYTES = 64_000_000
 """A larger file is refused unread: no photograph of one cell needs it."""
@@ -135,11 +141,12 @@ def inspect_image(data: bytes) -> Inspection:
         if header is None:
             declared = _declared_size(data, kind)
         _check_size(*declared)
-        picture = _decode_file(data, kind) if header is None else _decode_jpeg(data, header)
+        with _one_large_picture if declared[0] * declared[1] > _LARGE_PIXELS else nullcontext():
+            picture = _decode_file(data, kind) if header is None else _decode_jpeg(data, header)
+            frame = to_frame(picture.image)
     except _Refused as refusal:
         return Inspection(kind, refusal.problem, width=declared[0], height=declared[1])
     height, width = picture.image.shape[:2]
-    frame = to_frame(picture.image)
     small, border = thumbnail(frame), border_pixels(frame)
     return Inspection(kind, Problem.NONE, picture.notes, width, height, small, border, picture.payload)
 
@@ -237,7 +244,7 @@ def _fault(error: Exception) -> Problem:
 def _to_rgb(image: PIL.Image.Image, data: bytes, kind: ImageFormat) -> tuple[Image, Note]:
     """8-bit RGB pixels and what had to be converted; transparent pixels are laid on white."""
     mode = image.mode
-    if mode.startswith("I;16"):
+    if mode.startswith("I;16") or (mode == "I" and kind is ImageFormat.PNG):
         # 65535 / 257 = 255: white stays white whatever part of the range the picture uses.
         grey = (np.asarray(image).astype(np.uint32) + 128) // 257
         return np.repeat(grey[..., None], 3, axis=2).astype(np.uint8), Note.GREY | Note.SIXTEEN_BIT
@@ -251,9 +258,10 @@ def _to_rgb(image: PIL.Image.Image, data: bytes, kind: ImageFormat) -> tuple[Ima
     elif mode == "CMYK":
         notes |= Note.CMYK
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        overlay = image.convert("RGBA")
-        white = PIL.Image.new("RGBA", overlay.size, "white")
-        return np.asarray(PIL.Image.alpha_composite(white, overlay).convert("RGB")), notes | Note.TRANSPARENT
+        overlay = image if mode == "RGBA" else image.convert("RGBA")
+        on_white = PIL.Image.new("RGB", overlay.size, "white")
+        on_white.paste(overlay, mask=overlay.getchannel("A"))
+        return np.asarray(on_white), notes | Note.TRANSPARENT
     return np.asarray(image.convert("RGB")), notes
 
 
@@ -267,9 +275,8 @@ def _deep(image: PIL.Image.Image, data: bytes, kind: ImageFormat) -> bool:
     return False
 
 
-# Tags that a TIFF needs to be drawn say nothing about people: 256–279 without 270–272, 282–284, 296–297,
-# 317–321, 338–339, 530–532.
-_TIFF_PERSONAL = (270, 271, 272, 305, 306, 315, 316, 700, 33432, 33723, 34377, 34665, 34853)
+# Description, date, artist, computer, XMP, copyright, IPTC, Photoshop's block, Exif, GPS.
+_TIFF_PERSONAL = (270, 306, 315, 316, 700, 33432, 33723, 34377, 34665, 34853)
 
 
 def _described(image: PIL.Image.Image) -> Note:
