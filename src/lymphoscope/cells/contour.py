@@ -60,10 +60,10 @@ def star_contour(
 def _closed_path(score: Plane, jump_price: float) -> npt.NDArray[np.int64]:
     """Column per row of `score` that maximises their sum less the price of jumps, rows forming a ring.
 
-    One and a half rounds are gone and the middle one is kept: its ends have both their neighbours.
+    One and a quarter rounds are gone and the middle one is kept: its ends have both their neighbours.
     """
     rows, columns = score.shape
-    turns = rows + rows // 2
+    turns = rows + rows // 4
     price = (jump_price * np.abs(np.arange(-_MAX_JUMP, _MAX_JUMP + 1))).astype(np.float32)
     padded = np.full((turns, columns + 2 * _MAX_JUMP), -1e9, dtype=np.float32)
     best_so_far = padded[:, _MAX_JUMP:-_MAX_JUMP]
@@ -81,5 +81,5 @@ def _closed_path(score: Plane, jump_price: float) -> npt.NDArray[np.int64]:
         path[turn] = at
         at += int((padded[turn - 1, at : at + len(price)] - price).argmax()) - _MAX_JUMP
     path[0] = at
-    quarter = rows // 4
-    return np.roll(path[quarter : quarter + rows], quarter)
+    first = rows // 8
+    return np.roll(path[first : first + rows], first)

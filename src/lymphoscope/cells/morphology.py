@@ -165,14 +165,17 @@ def _cell_shape(cell: Part) -> Numbers:
     }
 
 
-def _texture(plane: Plane, mask: Mask, mean: float, scales: Sequence[float]) -> list[Plane]:
+def _texture(
+    plane: Plane, mask: Mask, at: npt.NDArray[np.int64], mean: float, scales: Sequence[float]
+) -> list[Plane]:
     """Bands of detail of `plane` inside `mask`, between 0 and the first of `scales`, then each to the next.
 
-    Outside the mask the plane is set to `mean`, its mean inside, so that the mask's edge is no detail.
+    `at` are the flat indices of the mask's pixels. Outside the mask the plane is set to `mean`, its mean
+    inside, so that the mask's edge is no detail.
     """
     filled = np.where(mask, plane, np.float32(mean))
     levels = [filled, *(cv2.GaussianBlur(filled, (0, 0), scale) for scale in scales)]
-    inside = [level[mask] for level in levels]
+    inside = [level.ravel()[at] for level in levels]
     return [fine - coarse for fine, coarse in itertools.pairwise(inside)]
 
 
@@ -187,9 +190,10 @@ def _chromatin(nucleus: Part, colour: Plane) -> Numbers:
     core: Mask = depth > _RIM_PX
     if np.count_nonzero(core) < _LEAST_PIXELS:
         core = nucleus.mask
-    density, inward = nucleus.density[core], depth[core]
+    at = np.flatnonzero(core)
+    density, inward = nucleus.density.ravel()[at], np.ascontiguousarray(depth).ravel()[at]
     mean, spread = float(density.mean()), float(density.std())
-    one, two, four = _texture(nucleus.density, core, mean, (1.0, 2.0, 4.0))
+    one, two, four = _texture(nucleus.density, core, at, mean, (1.0, 2.0, 4.0))
     relative = (one + two + four) / max(mean, 1e-6)
     counts = np.bincount(np.clip(density * (1 / _ENTROPY_STEP_OD), 0, 99).astype(np.int64))
     share = counts[counts > 0] / len(density)
@@ -231,7 +235,7 @@ def _cytoplasm(cell: Part, nucleus: Mask, from_edge: Plane) -> Numbers:
     mask = _inner_cytoplasm(cell.mask, whole, from_edge)
     lightness, green_red, blue_yellow = cell.lab(mask).mean(axis=0)
     density = float(cell.density[mask].mean())
-    one, two, three = _texture(cell.density, mask, density, (1.0, 2.0, 3.0))
+    one, two, three = _texture(cell.density, mask, np.flatnonzero(mask), density, (1.0, 2.0, 3.0))
     detail = one + two + three
     red, _, blue = cell.od[mask].mean(axis=0)
     return {
@@ -252,11 +256,12 @@ def _cytoplasm(cell: Part, nucleus: Mask, from_edge: Plane) -> Numbers:
 def _profile(cell: Part, from_edge: Plane, radius: float) -> Numbers:
     """Mean stain and blueness in rings around the nucleus; an empty ring takes its inner neighbour's."""
     edges = np.array([RINGS[0][1], *(ring[2] for ring in RINGS)]) * radius
-    near: Mask = (from_edge > edges[0]) & (from_edge <= edges[-1])
-    ring = np.searchsorted(edges, from_edge[near])
+    at = np.flatnonzero((from_edge > edges[0]) & (from_edge <= edges[-1]))
+    ring = np.searchsorted(edges, from_edge.ravel()[at])
     counts = np.bincount(ring, minlength=len(edges))
-    density = np.bincount(ring, cell.density[near], minlength=len(edges))
-    blueness = np.bincount(ring, (cell.od[..., 0] - cell.od[..., 2])[near], minlength=len(edges))
+    density = np.bincount(ring, cell.density.ravel()[at], minlength=len(edges))
+    bluer = cell.od[..., 0] - cell.od[..., 2]
+    blueness = np.bincount(ring, bluer.ravel()[at], minlength=len(edges))
     numbers: Numbers = {}
     last = (0.0, 0.0)
     for i, (name, *_) in enumerate(RINGS, start=1):

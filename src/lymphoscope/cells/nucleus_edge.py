@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 
 from lymphoscope.cells.masks import disc, distance_inside, distance_to, fill_holes
-from lymphoscope.cells.stain import Mask, Plane
+from lymphoscope.cells.stain import Mask, Plane, RgbImage, optical_density
 
 # The edge lies this far of the way from cytoplasm to nucleus in colour.
-_EDGE_LEVEL = 0.42
+_EDGE_LEVEL = 0.38
 _ROUNDS = 2
 
 # In units of the nucleus's radius or area.
@@ -31,23 +31,24 @@ _CLEAR_GAP = 0.15
 _SQUARE = np.ones((3, 3), dtype=np.uint8)
 
 
-def refine_nucleus(od: Plane, nucleus: Mask, cell: Mask) -> Mask:
+def refine_nucleus(image: RgbImage, white: Plane, nucleus: Mask, cell: Mask) -> Mask:
     """The nucleus with its edge about half way in colour between cytoplasm and nucleus, inside `cell`.
 
-    `od` (H, W, 3) is blurred by a little of the nucleus's radius, so that the outline follows the nucleus and
-    not its chromatin. Where there is next to no cytoplasm to compare with, three tenths of the nucleus's own
+    The image is blurred by a little of the nucleus's radius, so that the outline follows the nucleus and not
+    its chromatin. Where there is next to no cytoplasm to compare with, three tenths of the nucleus's own
     stain stand for it.
     """
     area = np.count_nonzero(nucleus)
     radius = float(np.sqrt(area / np.pi))
-    smooth = np.asarray(cv2.GaussianBlur(od, (0, 0), max(0.5, _EDGE_BLUR * radius)), dtype=np.float32)
+    blurred = cv2.GaussianBlur(image, (0, 0), max(0.5, _EDGE_BLUR * radius))
+    smooth = optical_density(np.asarray(blurred, dtype=np.uint8), white)
     dark, pale = _first_guess(smooth, nucleus, cell, radius)
     inner = cv2.erode(cell.view(np.uint8), _SQUARE, iterations=2).view(np.bool_)
     colours = smooth[inner if np.count_nonzero(inner) > 0.5 * np.count_nonzero(cell) else cell]
     split = _split_colours(colours, dark, pale)
     if split.share > _MOSTLY_NUCLEUS:
         split = _second_look(smooth, cell, radius) or split
-    inside: Mask = (smooth @ split.axis > split.level) & cell
+    inside: Mask = (cv2.transform(smooth, split.axis[None]) > split.level) & cell
     opened = cv2.morphologyEx(inside.view(np.uint8), cv2.MORPH_OPEN, disc(_OPENING * radius))
     count, parts, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
     kept = stats[:, cv2.CC_STAT_AREA] > _SMALLEST_LOBE * area
@@ -58,14 +59,18 @@ def refine_nucleus(od: Plane, nucleus: Mask, cell: Mask) -> Mask:
 
 def _first_guess(smooth: Plane, nucleus: Mask, cell: Mask, radius: float) -> tuple[Plane, Plane]:
     """Mean colour of nucleus and cytoplasm as far as they are known."""
-    dark = smooth[nucleus].mean(axis=0)
+    dark = _mean_colour(smooth, nucleus)
     around: Mask = cell & (distance_to(nucleus) > max(1.5, 0.08 * radius))
     enough = np.count_nonzero(around) > _LEAST_CYTOPLASM * np.count_nonzero(nucleus)
-    return dark, smooth[around].mean(axis=0) if enough else np.float32(_USUAL_CYTOPLASM) * dark
+    return dark, _mean_colour(smooth, around) if enough else np.float32(_USUAL_CYTOPLASM) * dark
+
+
+def _mean_colour(colours: Plane, mask: Mask) -> Plane:
+    return np.array(cv2.mean(colours, mask.view(np.uint8))[:3], dtype=np.float32)
 
 
 def _second_look(smooth: Plane, cell: Mask, radius: float) -> _Split | None:
-    """A split of the cell's colours that starts from the densest and palest half, if it is a clear one.
+    """A split of the cell's colours that starts from their denser and their paler half, if it is clear.
 
     It finds the nucleus in deep blue cytoplasm, which is nearly as dark. What lies near the cell's edge is
     left out, since its colours are mixed with the background's.
@@ -74,7 +79,8 @@ def _second_look(smooth: Plane, cell: Mask, radius: float) -> _Split | None:
     colours = smooth[depth > max(2.5, _EDGE_DEPTH * radius)]
     if len(colours) < _ENOUGH_PIXELS:
         return None
-    upper = colours[:, 1] > np.median(colours[:, 1])
+    green = np.ascontiguousarray(colours[:, 1])
+    upper = green > green.mean()
     if upper.all() or not upper.any():
         return None
     dark = colours[upper].mean(axis=0)
@@ -98,19 +104,22 @@ class _Split(NamedTuple):
 
 def _split_colours(colours: Plane, dark: Plane, pale: Plane) -> _Split:
     """Nucleus and cytoplasm among the `colours` (n, 3) of a cell, by 2-means from two first guesses."""
-    axis = dark - pale
-    along = colours @ axis
-    level = float(pale @ axis + _EDGE_LEVEL * (axis @ axis))
+    number = len(colours)
+    total = np.ones(number, dtype=np.float32) @ colours
     share = 1.0
-    for _ in range(_ROUNDS):
-        above = along > level
-        share = np.count_nonzero(above) / len(along)
-        if not 0.1 < share < 0.9:
-            break
-        dark, pale = colours[above].mean(axis=0), colours[~above].mean(axis=0)
+    for turn in range(_ROUNDS + 1):
         axis = dark - pale
         along = colours @ axis
         level = float(pale @ axis + _EDGE_LEVEL * (axis @ axis))
+        if turn == _ROUNDS:
+            break
+        above = (along > level).astype(np.float32)
+        share = float(above.sum()) / number
+        if not 0.1 < share < 0.9:
+            break
+        sum_above = above @ colours
+        count = above.sum()
+        dark, pale = sum_above / count, (total - sum_above) / (np.float32(number) - count)
     gap = float(axis @ axis)
     separation = share * (1 - share) * gap**2 / max(float(along.var()), 1e-12)
-    return _Split(axis, level, share, separation)
+    return _Split(np.asarray(axis, dtype=np.float32), level, share, separation)

@@ -69,8 +69,8 @@ class Part:
             on_frame=self.on_frame,
             white=self.white,
             mask=np.ascontiguousarray(mask[inner]),
-            image=self.image[inner],
-            od=self.od[inner],
+            image=np.ascontiguousarray(self.image[inner]),
+            od=np.ascontiguousarray(self.od[inner]),
             density=np.ascontiguousarray(self.density[inner]),
         )
 
@@ -92,7 +92,7 @@ class Part:
 
     def lab(self, mask: Mask) -> Plane:
         """White-balanced L*a*b* of the pixels of `mask`, shape (n, 3)."""
-        return white_balanced_lab(self.image[mask][None], self.white)[0]
+        return white_balanced_lab(self.image.reshape(-1, 3)[np.flatnonzero(mask)][None], self.white)[0]
 
 
 def _box(mask: Mask, margin: int) -> tuple[slice, slice]:

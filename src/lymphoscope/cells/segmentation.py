@@ -160,7 +160,7 @@ def _at_full_resolution(
     cell = place_edge(blurred, white, _enlarged(outline.cell, size, view), outline)
     enlarged = _enlarged(nucleus, size, view)
     cell = main_part(cell | enlarged, enlarged.ravel().astype(np.float64))
-    return refine_nucleus(optical_density(crop, white), enlarged & cell, cell), cell, view
+    return refine_nucleus(crop, white, enlarged & cell, cell), cell, view
 
 
 def _window(coarse: Mask, size: tuple[int, int], margin: int) -> tuple[slice, slice]:
