@@ -41,7 +41,7 @@ class ZoneResult:
     n_malignant, n_reactive : tested patients in the zone.
     n_without_count : tested patients without a count, who are therefore in no overlap zone.
     balanced_accuracy, sensitivity, specificity : at the thresholds of the folds' own models.
-    auc, brier, log_loss : of the probabilities; log loss in nats.
+    auc, brier, log_loss : of the probabilities; log loss in nats. The AUC compares patients of the same fold.
     calibration_slope, calibration_intercept : 1 and 0 are right; slope below 1: probabilities too extreme;
         intercept (in the large, log odds) below 0: too high on average.
     training_balanced_accuracy : of the same models on their own training patients.

@@ -184,30 +184,45 @@ class PatientBootstrap:
         ]
         return 0.5 * (means[0] + means[1])
 
-    def pairs(self, wins: FloatArray) -> FloatArray:
+    def pairs(self, wins: FloatArray, times: FloatArray | None = None) -> FloatArray:
         """Replicates of the AUC from `pair_wins`, shape (replicates,).
 
         A pseudo-patient that is right outranks the whole other class, one that is wrong is outranked by it;
         two pseudo-patients tie where they contradict each other.
+
+        Parameters
+        ----------
+        wins : how often the malignant patient of each pair won, shape (n_malignant, n_reactive).
+        times : how often each pair was compared, same shape, some above 0; default: once.
         """
         patients, _, pseudo = self._weights
         above, below = patients[:, self.y], patients[:, ~self.y]
+        compared = np.ones_like(wins) if times is None else times
+        won = np.einsum("bj,bj->b", above @ wins, below)
+        met = np.einsum("bj,bj->b", above @ compared, below)
         (reactive_wrong, reactive_right), (malignant_wrong, malignant_right) = (
             (pseudo[:, k, 0], pseudo[:, k, 1]) for k in (0, 1)
         )
-        won = np.einsum("bj,bj->b", above @ wins, below)
-        won += malignant_right * below.sum(1) + reactive_right * above.sum(1)
-        won += malignant_right * reactive_right
-        won += 0.5 * (malignant_right * reactive_wrong + malignant_wrong * reactive_right)
-        total_above = above.sum(1) + malignant_right + malignant_wrong
-        total_below = below.sum(1) + reactive_right + reactive_wrong
-        return won / (total_above * total_below)
+        # A pseudo-patient meets everybody as often as real patients meet each other on average.
+        often = compared.mean()
+        won += often * (malignant_right * below.sum(1) + reactive_right * above.sum(1))
+        won += often * malignant_right * reactive_right
+        won += often * 0.5 * (malignant_right * reactive_wrong + malignant_wrong * reactive_right)
+        extra_above, extra_below = malignant_right + malignant_wrong, reactive_right + reactive_wrong
+        met += often * (extra_above * (below.sum(1) + extra_below) + extra_below * above.sum(1))
+        return won / met
 
-    def pairs_difference(self, gain: FloatArray) -> FloatArray:
-        """Replicates of the mean over pairs of a difference in [−1, 1], shape (replicates,)."""
+    def pairs_difference(self, gain: FloatArray, times: FloatArray) -> FloatArray:
+        """Replicates of the difference of two AUCs, shape (replicates,).
+
+        Parameters
+        ----------
+        gain : difference of the two `wins`; times : as in `pairs`.
+        """
         patients, _, _ = self._weights
         above, below = patients[:, self.y], patients[:, ~self.y]
-        return np.einsum("bj,bj->b", above @ gain, below) / (above.sum(1) * below.sum(1))
+        met = np.einsum("bj,bj->b", above @ times, below)
+        return np.einsum("bj,bj->b", above @ gain, below) / met
 
     def mean(self, values: FloatArray) -> FloatArray:
         """Replicates of the mean over all patients, each class keeping its share, shape (replicates,)."""
