@@ -55,6 +55,23 @@ class InputError(LymphoscopeError):
         return f"{text.rstrip('.')}." + (f" {self.remedy}" if self.remedy else "")
 
 
+class WriteError(LymphoscopeError):
+    """A file or folder could not be written, and nothing of it is left.
+
+    Parameters
+    ----------
+    target : what was being written.
+    reason : what the operating system says.
+    """
+
+    def __init__(self, target: Path, reason: str) -> None:
+        self.target, self.reason = target, reason
+        super().__init__(
+            f"{target}: could not be written ({reason}). Nothing was left half written; free some space or "
+            "choose another folder."
+        )
+
+
 class BundleError(LymphoscopeError):
     """A model bundle is foreign, altered, or newer than this program."""
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lymphoscope.errors import LymphoscopeError
+from lymphoscope.errors import WriteError
 
 # Temporary files are private by default; what they become must be readable like any file of the user's.
 _UMASK = os.umask(0)
@@ -20,25 +20,37 @@ os.umask(_UMASK)
 
 
 @contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Turn what the operating system says while `target` is written into one error that names `target`.
+
+    Raises
+    ------
+    WriteError : the disk is full, the folder may not be written to, a file stands where a folder must, ….
+    """
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(target, error.strerror or str(error)) from error
+    except WriteError as error:  # of a file in a temporary folder, whose name would tell nobody anything
+        raise WriteError(target, error.reason) from error
+
+
+@contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; on success it becomes `target`, else it is removed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    temporary.chmod(0o666 & ~_UMASK)
-    try:
-        yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-    except OSError as error:
-        raise LymphoscopeError(
-            f"{target}: could not be written ({error.strerror or error}). Nothing was left half written; "
-            "free some space or choose another output folder."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            temporary.chmod(0o666 & ~_UMASK)
+            yield temporary
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(target: Path, data: bytes) -> None:
@@ -68,19 +80,15 @@ def atomic_directory(target: Path) -> Iterator[Path]:
 
     `target` must not exist yet; nothing that exists is overwritten.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
-    temporary.chmod(0o777 & ~_UMASK)
-    try:
-        yield temporary
-        temporary.replace(target)
-    except OSError as error:
-        raise LymphoscopeError(
-            f"{target}: could not be written ({error.strerror or error}). Nothing was left half written; "
-            "free some space or choose another output folder."
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+        try:
+            temporary.chmod(0o777 & ~_UMASK)
+            yield temporary
+            temporary.replace(target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sha256_bytes(data: bytes) -> str:
