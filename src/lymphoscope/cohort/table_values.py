@@ -38,6 +38,9 @@ COUNT_UNITS = tuple(_PER_GIGA_PER_LITRE)
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _PERHAPS_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
+LONGEST_ID = 255
+"""In bytes, as of the name of a folder on the usual file systems."""
+
 _BAD_CELLS_SHOWN = 8
 
 Value = TypeVar("Value")
@@ -144,6 +147,10 @@ def read_id(field: str) -> str:
         raise Unreadable("an id may not be a path")
     if not field.isprintable() and any(unicodedata.category(c).startswith("C") for c in field):
         raise Unreadable("an id may not hold control or invisible characters")
+    if field[0] in "=+-@":
+        raise Unreadable("an id may not begin like a formula, as a spreadsheet would run it")
+    if len(field.encode()) > LONGEST_ID:
+        raise Unreadable(f"an id may not have more than {LONGEST_ID} bytes, as no folder's name can")
     return field
 
 

@@ -106,9 +106,11 @@ def score(
 
     Raises
     ------
-    InputError : an id twice, a patient without prediction or without truth, a value out of range, or one
-        class only.
+    InputError : an id twice, a patient without prediction or without truth, a value or threshold out of
+        range, or one class only.
     """
+    if not 0.0 <= threshold <= 1.0:
+        raise InputError("this is no threshold for a probability", found=threshold, allowed="0 to 1")
     for answers, what in ((predictions, "predictions"), (truth, "truth")):
         _check_once(answers, what)
     given = dict(zip(predictions.ids, predictions.values, strict=True))
