@@ -31,6 +31,7 @@ DOCUMENT = "model.json"
 ARRAYS = "model.safetensors"
 REFITS = "refits.safetensors"
 _LARGEST_DOCUMENT = 16 * 2**20
+_REFIT_KINDS = {"n": int, "recipe": str, "parameters": dict}
 _REFIT = "Fit the model again with this version, or install the version that made it."
 
 
@@ -167,6 +168,7 @@ def _read_document(folder: Path) -> dict[str, Any]:
         "metadata": dict,
     }
     whole = all(isinstance(document.get(key), kind) for key, kind in kinds.items())
+    whole = whole and all(isinstance(document["refits"].get(k), v) for k, v in _REFIT_KINDS.items())
     if not whole or claimed != sha256_json(document):
         raise BundleError(
             f"{path}: was changed after it was written. Copy the bundle again from where it came from, "

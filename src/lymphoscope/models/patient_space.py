@@ -91,7 +91,8 @@ class PatientSpace:
                 "too few training patients have a measured cell",
                 found=f"{len(seen)} of {len(table)} patients",
                 allowed="2 or more",
-                remedy="Add photographs, or choose a recipe on clinical values alone.",
+                remedy="Add photographs, or measure a recipe on clinical values alone: "
+                "lymphoscope evaluate COHORT --recipe clinical.",
             )
         centre, scale = _robust_scale(seen)
         weight = np.repeat([1.0, spread_weight], len(columns))

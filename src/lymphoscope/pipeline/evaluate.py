@@ -29,8 +29,10 @@ def evaluate_cohort(
     ----------
     out : file for the numbers as JSON; must not exist yet.
     """
-    if out is not None and out.exists():
-        raise InputError("the file exists already", file=out, remedy="Name a new one.")
+    if out is not None:
+        prepared.require_outside(out)
+        if out.exists():
+            raise InputError("the file exists already", file=out, remedy="Name a new one.")
     prepared.require_no_errors()
     prepared.require_labels()
     found = climb(

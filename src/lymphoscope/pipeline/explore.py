@@ -8,6 +8,8 @@ import numpy as np
 
 from lymphoscope.cells.segmentation import segment
 from lymphoscope.cohort.bags import IntArray
+from lymphoscope.errors import InputError
+from lymphoscope.files import atomic_directory
 from lymphoscope.pipeline.preparation import Prepared
 from lymphoscope.report.content import ExploreContent, SampleCells, SegmentationExample
 from lymphoscope.report.explore import write_explore
@@ -17,12 +19,15 @@ CROP = 112
 
 
 def explore_cohort(prepared: Prepared, out: Path, *, seed: int = 0, labels_note: str = "") -> Path:
-    """Write the figures and explore.html to the new folder `out`; returns the page's path.
+    """Write the figures and explore.html to the new folder `out`, or nothing; returns the page's path.
 
     Parameters
     ----------
     seed : of the cells that are shown.
     """
+    prepared.require_outside(out)
+    if out.exists():
+        raise InputError("the folder exists already", file=out, remedy="Name a new one.")
     rng = np.random.default_rng(seed)
     patients = prepared.cohort.patients
     content = ExploreContent(
@@ -36,7 +41,9 @@ def explore_cohort(prepared: Prepared, out: Path, *, seed: int = 0, labels_note:
         findings=prepared.findings,
         labels_note=labels_note,
     )
-    return write_explore(content, out)
+    with atomic_directory(out) as folder:
+        page = write_explore(content, folder)
+    return out / page.name
 
 
 def _samples(prepared: Prepared, label: int, rng: np.random.Generator) -> SampleCells:

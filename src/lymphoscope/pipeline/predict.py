@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,16 @@ from lymphoscope.report.html import write_report
 
 STRIP = 4
 
+FACTS: Mapping[str, type | tuple[type, ...]] = {
+    "referral_threshold": (int, float),
+    "wished_sensitivity": (int, float),
+    "min_cells": int,
+    "cell_columns": list,
+    "labels_note": str,
+    "cohort": dict,
+}
+"""What a prediction needs of a bundle besides the model."""
+
 
 def predict_cohort(model: Path, prepared: Prepared, out: Path) -> Answers:
     """Say of every patient of `prepared` what the model in folder `model` says, and write it to `out`.
@@ -32,9 +43,11 @@ def predict_cohort(model: Path, prepared: Prepared, out: Path) -> Answers:
     Labels that the cohort may have are not looked at. `out` must not exist yet; it gets predictions.csv and
     report.html, or nothing.
     """
+    prepared.require_outside(out)
     if out.exists():
         raise InputError("the folder exists already", file=out, remedy="Name a new one.")
     bundle = load_bundle(model)
+    _check_facts(bundle, model)
     _check_columns(bundle, prepared, model)
     prepared.require_no_errors()
     answers = answer(prepared, bundle)
@@ -72,6 +85,19 @@ def answer(prepared: Prepared, bundle: Bundle, patients: np.ndarray | None = Non
         ),
         evidence=evidence,
     )
+
+
+def _check_facts(bundle: Bundle, model: Path) -> None:
+    """A bundle may come from elsewhere; what `lymphoscope run` keeps with a model must be there."""
+    facts = bundle.metadata
+    lacking = [name for name, kind in FACTS.items() if not isinstance(facts.get(name), kind)]
+    if not lacking:
+        lacking = [n for n in ("name", "fingerprint", "malignant", "reactive") if n not in facts["cohort"]]
+    if lacking:
+        raise BundleError(
+            f"{model}: does not say what predictions need ({', '.join(lacking)}). Name the folder called "
+            "`model` of a run, or fit the model again."
+        )
 
 
 def _check_columns(bundle: Bundle, prepared: Prepared, model: Path) -> None:

@@ -18,7 +18,7 @@ from lymphoscope.cohort.cohort import UNLABELLED, Cohort
 from lymphoscope.cohort.findings import Finding, Severity, without
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.cohort.read import ReadOptions, read_cohort
-from lymphoscope.errors import LymphoscopeError
+from lymphoscope.errors import InputError, LymphoscopeError
 from lymphoscope.evaluation.probes import Probe, probe_shortcuts
 from lymphoscope.evaluation.protocol import Protocol
 
@@ -85,6 +85,19 @@ class Prepared:
                 "model needs malignant (1) and reactive (0) patients to learn from. Add labels, or apply a "
                 "model that was fitted elsewhere: lymphoscope predict MODEL COHORT."
             )
+
+    def require_outside(self, out: Path) -> None:
+        """Refuse an output where the cohort lies: nothing there is ever written to."""
+        images = [str(self.cohort.root / path) for path in self.cohort.images]
+        lies_at = {self.cohort.root, *([Path(os.path.commonpath(images))] if images else ())}
+        for folder in lies_at:
+            if out.resolve().is_relative_to(folder.resolve()):
+                raise InputError(
+                    "the output lies inside the cohort, which is never written to",
+                    file=out,
+                    allowed=f"a place outside {folder}",
+                    remedy="Choose another output.",
+                )
 
     def require_no_errors(self) -> None:
         """Refuse to go on while there are findings of severity error."""
