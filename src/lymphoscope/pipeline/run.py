@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from importlib import metadata as packages
@@ -14,7 +13,7 @@ import pandas as pd
 
 from lymphoscope.cohort.bags import FloatArray
 from lymphoscope.cohort.progress import Progress
-from lymphoscope.errors import RunFolderError
+from lymphoscope.errors import InputError, RunFolderError
 from lymphoscope.evaluation.folds import OutOfFold, chosen_settings
 from lymphoscope.evaluation.ladder import Ladder, climb
 from lymphoscope.evaluation.probes import Probe
@@ -38,7 +37,7 @@ from lymphoscope.pipeline.evaluate import ladder_with
 from lymphoscope.pipeline.plan import RunPlan
 from lymphoscope.pipeline.predict import answer
 from lymphoscope.pipeline.preparation import Prepared, probe_cohort
-from lymphoscope.pipeline.run_folder import RunFolder
+from lymphoscope.pipeline.run_folder import COHORT, RunFolder
 from lymphoscope.report.content import CohortSummary, Methods, ReportContent
 from lymphoscope.report.html import write_report
 
@@ -65,12 +64,30 @@ def run(
     ------
     LymphoscopeError : findings of severity error, no labelled patients, or a folder that holds another run.
     """
+    prepared.require_outside(out)
     prepared.require_no_errors()
     prepared.require_labels()
-    folder = RunFolder.open(out, plan.as_dict(prepared.cohort.root.name), overwrite=overwrite)
-    _pin_cohort(folder, prepared)
-    if folder.complete:
-        return folder.path
+    _require_ladder(prepared, plan)
+    with RunFolder.open(out, plan.as_dict(prepared.cohort.root.name), overwrite=overwrite) as folder:
+        _pin_cohort(folder, prepared)
+        if not folder.complete:
+            _run(folder, prepared, plan, jobs, progress)
+    return out
+
+
+def _require_ladder(prepared: Prepared, plan: RunPlan) -> None:
+    """Refuse, before anything is written, what must fail on the way: impossible splits, no cells at all."""
+    plan.protocol.splits(prepared.labels, prepared.labelled_split)
+    if not prepared.labelled_bags.counts.any():
+        raise InputError(
+            "no labelled patient has a photograph that can be read, so the ladder has no rungs on images",
+            file=prepared.cohort.root,
+            remedy="Add photographs, or measure a recipe on clinical values alone: "
+            "lymphoscope evaluate COHORT --recipe clinical.",
+        )
+
+
+def _run(folder: RunFolder, prepared: Prepared, plan: RunPlan, jobs: int, progress: Progress | None) -> None:
     folder.log("started")
     ladder = climb(
         prepared.labelled_bags,
@@ -85,7 +102,7 @@ def run(
         progress=progress,
     )
     folder.log("evaluated", seconds={row.recipe: row.evaluation.out_of_fold.seconds for row in ladder.rows})
-    bundle = _fit(prepared, plan, jobs, json.loads((folder / "cohort.json").read_text("utf-8")))
+    bundle = _fit(prepared, plan, jobs, folder.read(COHORT))
     folder.log("fitted", recipe=plan.recipe)
     found = Found(
         ladder=ladder,
@@ -97,7 +114,6 @@ def run(
     _write(folder, prepared, plan, bundle, found)
     shutil.rmtree(folder / "pieces", ignore_errors=True)
     folder.log("finished")
-    return folder.path
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,8 +171,8 @@ def _pin_cohort(folder: RunFolder, prepared: Prepared) -> None:
         "reference_date": str(prepared.cohort.reference_date),
         "count_unit": prepared.cohort.count_unit,
     }
-    path = folder / "cohort.json"
-    if path.exists() and json.loads(path.read_text("utf-8"))["fingerprint"] != facts["fingerprint"]:
+    path = folder / COHORT
+    if path.exists() and folder.read(COHORT).get("fingerprint") != facts["fingerprint"]:
         raise RunFolderError(
             f"{folder.path}: was begun with other data (the cohort's fingerprint differs). Choose a new "
             "folder, or give --overwrite to replace that run."

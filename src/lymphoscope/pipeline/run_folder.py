@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lymphoscope.errors import RunFolderError
-from lymphoscope.files import to_json, write_json
+from lymphoscope.files import to_json, write_json, writing
+from lymphoscope.models.bundle import ARRAYS, DOCUMENT, REFITS
 
 PLAN = "plan.json"
+COHORT = "cohort.json"
 DONE = "metrics.json"
+LOG = "run.jsonl"
 CONTENTS = frozenset(
     {
         PLAN,
         DONE,
-        "cohort.json",
+        COHORT,
         "findings.json",
         "splits.parquet",
         "predictions.csv",
         "predictions.parquet",
         "submission.csv",
         "report.html",
-        "run.jsonl",
+        LOG,
         "model",
         "pieces",
     }
@@ -48,72 +54,152 @@ class RunFolder:
     complete: bool = False
 
     @classmethod
-    def open(cls, path: Path, plan: dict[str, Any], *, overwrite: bool = False) -> RunFolder:
-        """Create the folder, or resume it if it holds the same plan.
+    @contextmanager
+    def open(cls, path: Path, plan: dict[str, Any], *, overwrite: bool = False) -> Iterator[RunFolder]:
+        """Create the folder, or resume it if it holds the same plan; no other process can have it meanwhile.
 
         Raises
         ------
         RunFolderError
-            The folder holds another plan, or files that are no run's.
+            The folder holds another plan, files that are no run's, or a run that is going on.
         """
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"{path}: is a file; name a folder for the run's results.")
-        if overwrite:
-            cls._clear(path)
-        present = {entry.name for entry in path.iterdir()} if path.exists() else set()
-        if present and PLAN not in present:
-            raise RunFolderError(
-                f"{path}: is not empty and holds no {PLAN}, so it is not a run folder. Choose a new folder."
-            )
-        if PLAN in present and (path / PLAN).read_text("utf-8") != to_json(plan):
-            raise RunFolderError(
-                f"{path}: holds a run with another plan ({_first_difference(path / PLAN, plan)}). "
-                "Choose a new folder, or give --overwrite to replace that run."
-            )
-        path.mkdir(parents=True, exist_ok=True)
-        if PLAN not in present:
-            write_json(path / PLAN, plan)
-        return cls(path, complete=present >= CONTENTS - {"run.jsonl", "pieces"})
-
-    @staticmethod
-    def _clear(path: Path) -> None:
-        """Remove an earlier run's own files; anything else in the folder stops the removal."""
-        if not path.exists():
-            return
-        strangers = sorted(
-            entry.name for entry in path.iterdir() if entry.name not in CONTENTS and entry.suffix != ".tmp"
-        )
-        if strangers:
-            raise RunFolderError(
-                f"{path}: holds {', '.join(strangers[:5])}, which no run writes, so it is not overwritten. "
-                "Move these files away or choose a new folder."
-            )
-        # The result goes first and the plan last: a kill in between leaves a folder that a run can resume.
-        for name in (DONE, *sorted(CONTENTS - {DONE, PLAN}), PLAN):
-            target = path / name
-            if target.is_dir() and not target.is_symlink():
-                shutil.rmtree(target)
-            else:
-                target.unlink(missing_ok=True)
+        _require_run_folder(path)
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+        with _locked(path):
+            if overwrite:
+                _clear(path)
+            present = _names(path)
+            if PLAN not in present:
+                write_json(path / PLAN, plan)
+            elif (found := _read_object(path / PLAN)) != json.loads(to_json(plan)):
+                raise RunFolderError(
+                    f"{path}: holds a run with another plan ({_first_difference(found, plan)}). "
+                    "Choose a new folder, or give --overwrite to replace that run."
+                )
+            for name in {COHORT, DONE} & present:
+                _read_object(path / name)
+            yield cls(path, complete=present >= CONTENTS - {LOG, "pieces"})
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
+    def read(self, name: str) -> dict[str, Any]:
+        """One of the folder's JSON files."""
+        return _read_object(self.path / name)
+
     def log(self, event: str, **fields: Any) -> None:
         """Append one event, with the time, to run.jsonl."""
         line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}, sort_keys=True)
-        with (self.path / "run.jsonl").open("a", encoding="utf-8") as stream:
+        target = self.path / LOG
+        with writing(target), target.open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
             stream.flush()
             os.fsync(stream.fileno())
 
 
-def _first_difference(path: Path, plan: dict[str, Any]) -> str:
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One run at a time in a folder; the lock ends with the process, however that ends.
+
+    Temporary files that are there once the lock is had were left by a killed run, and are removed.
+    """
+    log = path / LOG
+    with writing(log):
+        descriptor = os.open(log, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        old = json.loads(path.read_text("utf-8"))
-    except ValueError:
-        return f"{PLAN} is not readable"
-    for key in sorted({*old, *plan}):
-        if old.get(key) != plan.get(key):
-            return f"{key}: there {old.get(key)!r}, here {plan.get(key)!r}"
-    return "written differently"
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunFolderError(
+                f"{path}: another run is writing into this folder. Wait for its end, or choose a new folder."
+            ) from None
+        for entry in path.iterdir():
+            if _is_left_over(entry.name):
+                _remove(entry)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _require_run_folder(path: Path) -> None:
+    """Refuse a folder that holds anything but a run."""
+    present = _names(path) - {LOG} if path.exists() else set()
+    if present and PLAN not in present:
+        raise RunFolderError(
+            f"{path}: is not empty and holds no {PLAN}, so it is not a run folder. Choose a new folder."
+        )
+    if present and "lymphoscope" not in _read_object(path / PLAN):
+        raise RunFolderError(f"{path / PLAN}: is not the plan of a run. Choose a new folder.")
+
+
+def _clear(path: Path) -> None:
+    """Remove an earlier run's own files; anything else in the folder stops the removal."""
+    strangers = sorted(_strangers(path))
+    if strangers:
+        raise RunFolderError(
+            f"{path}: holds {', '.join(strangers[:5])}, which no run writes, so it is not overwritten. "
+            "Move these files away or choose a new folder."
+        )
+    # The result goes first and the plan last: a kill in between leaves a folder that a run can resume.
+    for name in (DONE, *sorted(CONTENTS - {DONE, LOG, PLAN}), PLAN):
+        _remove(path / name)
+    with writing(path / LOG):  # emptied, not removed: it holds the lock
+        os.truncate(path / LOG, 0)
+
+
+def _strangers(path: Path) -> Iterator[str]:
+    """What no run writes, relative to `path`."""
+    yield from _names(path) - CONTENTS
+    for folder in (path / "model", path / "pieces"):
+        if folder.is_dir() and not folder.is_symlink():
+            for entry in folder.iterdir():
+                own = (
+                    entry.name in {DOCUMENT, ARRAYS, REFITS}
+                    if folder.name == "model"
+                    else entry.suffix == ".npz"
+                )
+                if not own and not _is_temporary(entry.name):
+                    yield f"{folder.name}/{entry.name}"
+
+
+def _names(path: Path) -> set[str]:
+    """Names in a folder, without what a killed run may have left."""
+    return {entry.name for entry in path.iterdir() if not _is_left_over(entry.name)}
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def _is_left_over(name: str) -> bool:
+    """Whether a temporary file or folder was on its way to one of a run's names."""
+    return _is_temporary(name) and any(name.startswith(f".{final}.") for final in CONTENTS)
+
+
+def _remove(target: Path) -> None:
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    else:
+        target.unlink(missing_ok=True)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise RunFolderError(
+            f"{path}: is not as a run wrote it. Choose a new folder, or remove this one and run again."
+        )
+    return value
+
+
+def _first_difference(old: dict[str, Any], plan: dict[str, Any]) -> str:
+    differing = (key for key in sorted({*old, *plan}) if old.get(key) != plan.get(key))
+    return next(
+        (f"{key}: there {old.get(key)!r}, here {plan.get(key)!r}" for key in differing), "written differently"
+    )
