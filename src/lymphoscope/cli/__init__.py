@@ -37,8 +37,12 @@ def _root(
     del version
 
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, by the shell's convention."""
+
+
 def main() -> None:
-    """Run the command line; an error of the user's input is one clear message and exit status 1."""
+    """Run the command line; what goes wrong is one clear message and exit status 1."""
     from lymphoscope.cli.console import errors
     from lymphoscope.errors import LymphoscopeError
 
@@ -47,11 +51,16 @@ def main() -> None:
     except LymphoscopeError as error:
         errors.print(f"[bold red]Error:[/] {_escaped(str(error))}", soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print("Stopped. The same command goes on where it was.")
-        sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:  # of what no message of ours foresees, such as a disk that fills up under stdout
+        where = f"{error.filename}: " if error.filename else ""
+        errors.print(f"[bold red]Error:[/] {_escaped(f'{where}{error.strerror or error}.')}", soft_wrap=True)
+        sys.exit(1)
+    except SystemExit as left:
+        if left.code == INTERRUPTED:
+            errors.print("Stopped. The same command goes on where it was, or begins again.")
+        raise
 
 
 def _escaped(text: str) -> str:

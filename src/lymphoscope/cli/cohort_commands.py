@@ -45,7 +45,7 @@ def check(
 ) -> None:
     """Read a cohort and list what is wrong or noteworthy. Exit status 1 if there are errors."""
     from lymphoscope.cli.console import console
-    from lymphoscope.cohort.findings import Severity
+    from lymphoscope.cohort.findings import Severity, counted
     from lymphoscope.files import to_json
     from lymphoscope.pipeline.preparation import check_cohort
 
@@ -59,10 +59,14 @@ def check(
         for finding in findings:
             _print_finding(finding)
         n_warnings = sum(finding.severity is Severity.WARNING for finding in findings)
-        verdict = "[bold red]not ready[/]" if n_errors else "[bold green]ready[/]"
+        numbers = (
+            (n_errors, "error"),
+            (n_warnings, "warning"),
+            (len(findings) - n_errors - n_warnings, "note"),
+        )
         console.print(
-            f"\n{cohort}: {n_errors} errors, {n_warnings} warnings, "
-            f"{len(findings) - n_errors - n_warnings} notes; {verdict} for `lymphoscope run`."
+            f"\n{_path(cohort)}: {', '.join(counted(n, what) for n, what in numbers)}; "
+            f"{_verdict(prepared, n_errors)}."
         )
     if n_errors:
         raise typer.Exit(1)
@@ -87,7 +91,7 @@ def explore(
 
     prepared = _prepare(cohort, reading, cache, None, jobs)
     page = explore_cohort(prepared, out, seed=seed, labels_note=labels_note)
-    console.print(f"Figures and page: [bold]{page}[/]")
+    console.print(f"Figures and page: [bold]{_path(page)}[/]")
 
 
 def synthesize(
@@ -138,7 +142,9 @@ def synthesize(
     )
     with TerminalProgress().shown() as progress:
         paint(plan, out, jobs=jobs, progress=progress, overwrite=overwrite)
-    console.print(f"Cohort: [bold]{out}[/]   truth: {out}_truth   (synthetic: no patient is real)")
+    console.print(
+        f"Cohort: [bold]{_path(out)}[/]   truth: {_path(out)}_truth   (synthetic: no patient is real)"
+    )
 
 
 def models() -> None:
@@ -158,6 +164,8 @@ def models() -> None:
 
 def doctor(cache: CacheOption = None) -> None:
     """Say what is installed, where the cache is, and whether everything needed works here."""
+    from rich.markup import escape
+
     from lymphoscope.cli.console import console
     from lymphoscope.pipeline.doctor import examine
     from lymphoscope.pipeline.preparation import default_cache
@@ -165,7 +173,9 @@ def doctor(cache: CacheOption = None) -> None:
     ok = True
     for line in examine(cache or default_cache()):
         ok &= line.ok
-        console.print(f"{'[green]ok  [/]' if line.ok else '[bold red]FAIL[/]'} {line.what}: {line.found}")
+        console.print(
+            f"{'[green]ok  [/]' if line.ok else '[bold red]FAIL[/]'} {line.what}: {escape(line.found)}"
+        )
     if not ok:
         raise typer.Exit(1)
 
@@ -192,6 +202,21 @@ def _prepare(
             verify=verify,
             progress=progress,
         )
+
+
+def _verdict(prepared: Prepared, n_errors: int) -> str:
+    """What the cohort can be used for as it is."""
+    if n_errors:
+        return "[bold red]not ready[/] for `lymphoscope run`"
+    if not (prepared.labels == 1).any() or not (prepared.labels == 0).any():
+        return "[bold green]ready[/] for `lymphoscope predict`; without labels of both classes, not for `run`"
+    return "[bold green]ready[/] for `lymphoscope run`"
+
+
+def _path(path: Path) -> str:
+    from rich.markup import escape
+
+    return escape(str(path))
 
 
 def _print_cohort(prepared: Prepared) -> None:

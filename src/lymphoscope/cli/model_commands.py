@@ -132,6 +132,8 @@ def evaluate(
     jobs: JobsOption = 2,
 ) -> None:
     """Measure recipes on patients they have not seen, with intervals, and compare them."""
+    from rich.markup import escape
+
     from lymphoscope.cli.console import TerminalProgress, console
     from lymphoscope.pipeline.evaluate import evaluate_cohort
     from lymphoscope.pipeline.preparation import prepare
@@ -144,7 +146,7 @@ def evaluate(
     for line in ladder_lines(found.as_dict()):
         console.print(line)
     if out is not None:
-        console.print(f"Numbers: [bold]{out}[/]")
+        console.print(f"Numbers: [bold]{escape(str(out))}[/]")
 
 
 def predict(

@@ -28,11 +28,12 @@ def run_summary(folder: Path) -> Iterator[Line]:
     for probe in metrics["probes"]:
         if probe["warns"]:
             yield f"[yellow]{probe['code']}[/] {escape(probe['sentence'])}"
-    lines = (folder / "predictions.csv").read_text("utf-8").splitlines()
+    predictions = folder / "predictions.csv"
+    n = len(predictions.read_text("utf-8").splitlines()) - 1
     yield ""
-    yield f"{len(lines) - 1} unlabelled patients predicted: {folder / 'predictions.csv'}, submission.csv"
-    yield f"Model to keep: {folder / 'model'}"
-    yield f"Report: [bold]{folder / 'report.html'}[/]   (research use only, no diagnosis)"
+    yield f"{n} unlabelled patients predicted: {_path(predictions)}, submission.csv"
+    yield f"Model to keep: {_path(folder / 'model')}"
+    yield f"Report: [bold]{_path(folder / 'report.html')}[/]   (research use only, no diagnosis)"
 
 
 def ladder_lines(ladder: Mapping[str, Any]) -> Iterator[Line]:
@@ -64,8 +65,8 @@ def prediction_summary(answers: Answers, out: Path) -> Iterator[Line]:
         f"{len(answers.patients)} patients: flow cytometry advised for {counts['advised']}, "
         f"not advised for {counts['not advised']}; cannot say for {counts['cannot say']}."
     )
-    yield f"Predictions: {out / 'predictions.csv'}"
-    yield f"Report: [bold]{out / 'report.html'}[/]   (research use only, no diagnosis)"
+    yield f"Predictions: {_path(out / 'predictions.csv')}"
+    yield f"Report: [bold]{_path(out / 'report.html')}[/]   (research use only, no diagnosis)"
 
 
 def score_lines(found: Score) -> Iterator[Line]:
@@ -78,6 +79,10 @@ def score_lines(found: Score) -> Iterator[Line]:
     for what, ids in (("missed", found.missed), ("false alarms", found.false_alarms)):
         if ids:
             yield f"{what:<12} {escape(', '.join(ids))}"
+
+
+def _path(path: Path) -> str:
+    return escape(str(path))
 
 
 def _bounds(value: Mapping[str, Any] | None) -> str:
