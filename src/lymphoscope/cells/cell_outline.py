@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from lymphoscope.cells.colour_model import colour_codes, log_likelihood_ratio
+from lymphoscope.cells.colour_model import CodeTable, code_table, colour_codes, log_likelihood_ratio
 from lymphoscope.cells.contour import star_contour
-from lymphoscope.cells.masks import distance_inside, distance_to, fill_holes
+from lymphoscope.cells.masks import border, distance_inside, distance_to, fill_all_holes
 from lymphoscope.cells.stain import Mask, Plane, RgbImage, channel_density
 
 # What a colour must have over an even chance to count as inside, in the first and the second round.
@@ -37,10 +37,12 @@ class CellOutline:
     ----------
     cell : bool (h, w) of the coarse frame.
     score : float32 (8000,), how much each colour bin speaks for the cell.
+    table : what colour bin each level of each channel belongs to, see `code_table`.
     """
 
     cell: Mask
     score: Plane
+    table: CodeTable
 
 
 def outline_cell(coarse: RgbImage, white: Plane, od: Plane, nucleus: Mask, others: Mask) -> CellOutline:
@@ -49,13 +51,14 @@ def outline_cell(coarse: RgbImage, white: Plane, od: Plane, nucleus: Mask, other
     Colours near the nucleus are compared with colours far from it, the star contour is found, and both are
     done once more with the colours inside and outside that contour.
     """
-    codes = colour_codes(coarse, white)
+    table = code_table(white)
+    codes = colour_codes(coarse, table)
     radius = float(np.sqrt(np.count_nonzero(nucleus) / np.pi))
     distance = distance_to(nucleus)
     clear = distance_to(others) if others.any() else np.full(nucleus.shape, 1e3, dtype=np.float32)
     edge = _outer_edges(od, distance, radius)
     centre, reach = _centre_and_reach(nucleus, radius)
-    empty: Mask = np.abs(od[..., 1]) < _EMPTY_OD
+    ceiling = np.where(np.abs(od[..., 1]) < _EMPTY_OD, np.float32(_EMPTY_SCORE), np.float32(np.inf))
     inside: Mask = (distance > 0) & (distance < 0.7 * radius) & (clear > 0.5 * radius)
     outside: Mask = (distance > 1.3 * radius) & (clear > 0.8 * radius)
     bias = _FIRST_BIAS
@@ -63,9 +66,9 @@ def outline_cell(coarse: RgbImage, white: Plane, od: Plane, nucleus: Mask, other
     for _ in range(2):
         if np.count_nonzero(outside) < 0.05 * nucleus.size:
             outside = distance > 0.8 * radius
-        score = log_likelihood_ratio(codes, inside, outside) - np.float32(bias)
+        score = log_likelihood_ratio(codes[inside], codes[::2][outside[::2]]) - np.float32(bias)
         region = score[codes]
-        region[empty] = np.minimum(region[empty], _EMPTY_SCORE)
+        np.minimum(region, ceiling, out=region)
         region[clear <= 1.0] = -1.0
         region[nucleus] = 3.0
         cell = _star(region, edge, centre, reach, radius) | nucleus
@@ -74,7 +77,7 @@ def outline_cell(coarse: RgbImage, white: Plane, od: Plane, nucleus: Mask, other
             break
         outside = ~cell & (clear > 0.5 * radius)
         bias = _BIAS
-    return CellOutline(cell, score)
+    return CellOutline(cell, score, table)
 
 
 def _star(region: Plane, edge: Plane, centre: tuple[float, float], reach: float, radius: float) -> Mask:
@@ -96,7 +99,7 @@ def _centre_and_reach(nucleus: Mask, radius: float) -> tuple[tuple[float, float]
     """Centroid (x, y) of the nucleus, and how far from it the cell's edge is looked for."""
     moments = cv2.moments(nucleus.view(np.uint8), binaryImage=True)
     centre = (moments["m10"] / moments["m00"], moments["m01"] / moments["m00"])
-    points = cv2.findNonZero(nucleus.view(np.uint8)).reshape(-1, 2) - centre
+    points = border(nucleus).reshape(-1, 2) - centre
     farthest = float(np.sqrt(np.square(points).sum(axis=1).max()))
     return centre, min(max(2.6 * radius, 1.5 * farthest), 0.8 * min(nucleus.shape))
 
@@ -117,15 +120,17 @@ def place_edge(image: RgbImage, white: Plane, cell: Mask, outline: CellOutline) 
     """`cell` with its edge moved, within a narrow band, to where the colours of `image` change."""
     radius = float(np.sqrt(np.count_nonzero(cell) / np.pi))
     blur = max(1.0, _EDGE_BLUR * radius)
-    score = cv2.GaussianBlur(outline.score[colour_codes(image, white)], (0, 0), blur)
+    score = cv2.GaussianBlur(outline.score[colour_codes(image, outline.table)], (0, 0), blur)
     green = cv2.GaussianBlur(channel_density(image, white, 1), (0, 0), 0.5 * blur)
     inward = distance_inside(cell)
     outward = distance_to(cell)
     signed = np.where(cell, 0.5 - inward, outward - 0.5)
     band = max(2.0, _BAND * radius)
     rim: Mask = (signed < 0) & (signed > -2 * band)
-    pale = float(np.clip(0.5 * np.median(green[rim]), 0.015, 0.1))
+    greens = green[rim]
+    middle = len(greens) // 2
+    pale = min(max(0.5 * float(np.partition(greens, middle)[middle]), 0.015), 0.1) if middle else 0.015
     kept: Mask = (score > _STIFFNESS * signed / band) & (green > pale)
     moved: Mask = (signed < -band) | ((signed < band) & kept)
     smooth: Mask = cv2.GaussianBlur(moved.astype(np.float32), (0, 0), max(0.7, 0.015 * radius)) > 0.5
-    return fill_holes(smooth, smooth.size)
+    return fill_all_holes(smooth)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MORPHOLOGY_VERSION = 3
+MORPHOLOGY_VERSION = 4
 """Raised whenever a number changes its meaning or value, so that cached numbers are measured again."""
 
 

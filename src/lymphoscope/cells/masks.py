@@ -23,6 +23,12 @@ def distance_inside(mask: Mask) -> Plane:
     return np.asarray(cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3), dtype=np.float32)
 
 
+def border(mask: Mask) -> npt.NDArray[np.int32]:
+    """Pixels (x, y) of the outer outlines of a non-empty mask, shape (n_points, 1, 2)."""
+    found, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return np.asarray(np.concatenate(found), dtype=np.int32)
+
+
 def hull_area(points: npt.NDArray[np.int32]) -> float:
     """Area of the convex hull of the pixels at `points` (x, y), in square pixels.
 
@@ -54,6 +60,14 @@ def fill_holes(mask: Mask, largest: float) -> Mask:
     hole[0] = False
     filled: Mask = mask | hole[parts]
     return filled
+
+
+def fill_all_holes(mask: Mask) -> Mask:
+    """`mask` with every hole filled, whatever its size."""
+    found, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    filled = np.zeros(mask.shape, dtype=np.uint8)
+    cv2.drawContours(filled, found, -1, 1, cv2.FILLED)
+    return filled.view(np.bool_)
 
 
 def main_part(mask: Mask, weight: npt.NDArray[np.float64]) -> Mask:

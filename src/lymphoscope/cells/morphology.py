@@ -130,16 +130,16 @@ def _nucleus_shape(nucleus: Part) -> Numbers:
 
 def _nucleus_colour_and_chromatin(nucleus: Part) -> Numbers:
     lab = nucleus.lab(nucleus.mask)
-    lightness, green_red, blue_yellow = lab.mean(axis=0)
+    lightness, green_red, blue_yellow, _ = cv2.mean(lab[None])
     density = nucleus.density[nucleus.mask]
     colour: Numbers = {
-        "nucleus_lab_l": float(lightness),
-        "nucleus_lab_a": float(green_red),
-        "nucleus_lab_b": float(blue_yellow),
+        "nucleus_lab_l": lightness,
+        "nucleus_lab_a": green_red,
+        "nucleus_lab_b": blue_yellow,
         "nucleus_density_od": float(density.mean()),
         "nucleus_integrated_density_od_px": float(density.sum()),
     }
-    return colour | _chromatin(nucleus, lab[:, 1:])
+    return colour | _chromatin(nucleus, lab)
 
 
 def _cell_shape(cell: Part) -> Numbers:
@@ -183,8 +183,8 @@ def _root_mean_square(values: Plane) -> float:
     return float(np.sqrt(np.dot(values, values) / len(values)))
 
 
-def _chromatin(nucleus: Part, colour: Plane) -> Numbers:
-    """Texture of the nucleus without its outermost pixels; `colour` is a* and b* of all of its pixels."""
+def _chromatin(nucleus: Part, lab: Plane) -> Numbers:
+    """Texture of the nucleus without its outermost pixels; `lab` is the colour of all of its pixels."""
     bordered = cv2.copyMakeBorder(nucleus.mask.view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     depth = cv2.distanceTransform(bordered, cv2.DIST_L2, 3)[1:-1, 1:-1]
     core: Mask = depth > _RIM_PX
@@ -200,7 +200,7 @@ def _chromatin(nucleus: Part, colour: Plane) -> Numbers:
     third = len(inward) // 3
     outer = inward <= np.partition(inward, third)[third]
     rim = float(density[outer].mean() - density[~outer].mean()) if not outer.all() else 0.0
-    core_colour = colour[core[nucleus.mask]]
+    spreads = cv2.meanStdDev(np.ascontiguousarray(lab[core[nucleus.mask]])[None])[1].ravel()
     return {
         "chromatin_contrast_od": spread,
         "chromatin_contrast_ratio": spread / max(mean, 1e-6),
@@ -211,7 +211,7 @@ def _chromatin(nucleus: Part, colour: Plane) -> Numbers:
         "chromatin_pale_fraction": np.count_nonzero(relative < -_CLUMP) / len(density),
         "chromatin_entropy_bits": float(-(share * np.log2(share)).sum()),
         "chromatin_rim_od": rim,
-        "chromatin_colour_spread_lab": float(np.sqrt(core_colour.var(axis=0).sum())),
+        "chromatin_colour_spread_lab": float(np.hypot(spreads[1], spreads[2])),
     }
 
 
@@ -233,19 +233,19 @@ def _cytoplasm(cell: Part, nucleus: Mask, from_edge: Plane) -> Numbers:
     whole: Mask = cell.mask & ~nucleus
     area = np.count_nonzero(whole)
     mask = _inner_cytoplasm(cell.mask, whole, from_edge)
-    lightness, green_red, blue_yellow = cell.lab(mask).mean(axis=0)
+    lightness, green_red, blue_yellow, _ = cv2.mean(cell.lab(mask)[None])
     density = float(cell.density[mask].mean())
     one, two, three = _texture(cell.density, mask, np.flatnonzero(mask), density, (1.0, 2.0, 3.0))
     detail = one + two + three
-    red, _, blue = cell.od[mask].mean(axis=0)
+    red, _, blue, _ = cv2.mean(cell.od, mask.view(np.uint8))
     return {
         "cytoplasm_area_px": float(area),
         "cytoplasm_widest_px": float(from_edge[whole].max() + 0.5) if area else 0.0,
-        "cytoplasm_lab_l": float(lightness),
-        "cytoplasm_lab_a": float(green_red),
-        "cytoplasm_lab_b": float(blue_yellow),
+        "cytoplasm_lab_l": lightness,
+        "cytoplasm_lab_a": green_red,
+        "cytoplasm_lab_b": blue_yellow,
         "cytoplasm_density_od": density,
-        "cytoplasm_blueness_od": float(red - blue),
+        "cytoplasm_blueness_od": red - blue,
         "cytoplasm_granularity_1px_od": _root_mean_square(one),
         "cytoplasm_granularity_2px_od": _root_mean_square(two),
         "cytoplasm_granule_fraction": np.count_nonzero(detail > _GRANULE_OD) / len(detail),

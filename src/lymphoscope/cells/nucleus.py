@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from lymphoscope.cells.masks import central_weight, distance_to, fill_holes, hull_area
+from lymphoscope.cells.masks import border, central_weight, distance_to, fill_holes, hull_area
 from lymphoscope.cells.stain import Mask, Plane
 
 _LEVELS = 64
@@ -84,7 +84,7 @@ def _best_set(masks: list[Mask], area: npt.NDArray[np.int64], green: Plane) -> t
     gaps = _gaps(masks, green)
     # A vacuole is as pale as the background, but cytoplasm surrounds it.
     empty = (~fill_holes(green > _EMPTY_OD, _LARGEST_VACUOLE * float(area.max()))).view(np.uint8)
-    points = [cv2.findNonZero(mask.view(np.uint8)) for mask in masks]
+    points = [border(mask) for mask in masks]
     best: tuple[int, ...] = (int(area.argmax()),)
     least = np.inf
     for size in range(1, len(masks) + 1):
@@ -150,7 +150,7 @@ def _cut_at_waists(nuclear: Mask) -> tuple[npt.NDArray[np.int32], int]:
         window = (slice(top, top + height), slice(left, left + width))
         own: Mask = pieces[window] == part
         bordered = cv2.copyMakeBorder(own.view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-        if area > _CONVEX * hull_area(np.asarray(cv2.findNonZero(own.view(np.uint8)), dtype=np.int32)):
+        if area > _CONVEX * hull_area(border(own)):
             continue
         cores = _separate_cores(np.asarray(cv2.distanceTransform(bordered, cv2.DIST_L2, 3), dtype=np.float32))
         if cores:

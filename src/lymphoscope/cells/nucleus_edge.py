@@ -80,46 +80,54 @@ def _second_look(smooth: Plane, cell: Mask, radius: float) -> _Split | None:
     if len(colours) < _ENOUGH_PIXELS:
         return None
     green = np.ascontiguousarray(colours[:, 1])
-    upper = green > green.mean()
-    if upper.all() or not upper.any():
-        return None
-    dark = colours[upper].mean(axis=0)
-    split = _split_colours(colours, dark, colours[~upper].mean(axis=0))
+    dark, pale = _means(colours, green > green.mean())
+    split = _split_colours(colours, dark, pale)
     apart = float(np.linalg.norm(split.axis)) > _CLEAR_GAP * float(np.linalg.norm(dark))
-    return split if apart and split.separation > _CLEAR_SPLIT else None
+    return split if apart and _separation(split, colours) > _CLEAR_SPLIT else None
 
 
 class _Split(NamedTuple):
-    """A plane in colour space: nucleus where colour · `axis` > `level`; `share` of the colours lie there.
-
-    `separation` is the variance between the two sides over the whole, along the axis: 0.64 for a single
-    normal distribution cut in half, 1 for two points.
-    """
+    """A plane in colour space: nucleus where colour · `axis` > `level`; `share` of the colours lie there."""
 
     axis: Plane
     level: float
     share: float
-    separation: float
 
 
 def _split_colours(colours: Plane, dark: Plane, pale: Plane) -> _Split:
     """Nucleus and cytoplasm among the `colours` (n, 3) of a cell, by 2-means from two first guesses."""
-    number = len(colours)
-    total = np.ones(number, dtype=np.float32) @ colours
+    axis, level = _boundary(dark, pale)
     share = 1.0
-    for turn in range(_ROUNDS + 1):
-        axis = dark - pale
-        along = colours @ axis
-        level = float(pale @ axis + _EDGE_LEVEL * (axis @ axis))
-        if turn == _ROUNDS:
-            break
-        above = (along > level).astype(np.float32)
-        share = float(above.sum()) / number
+    for _ in range(_ROUNDS):
+        above = colours @ axis > level
+        share = np.count_nonzero(above) / len(above)
         if not 0.1 < share < 0.9:
             break
-        sum_above = above @ colours
-        count = above.sum()
-        dark, pale = sum_above / count, (total - sum_above) / (np.float32(number) - count)
-    gap = float(axis @ axis)
-    separation = share * (1 - share) * gap**2 / max(float(along.var()), 1e-12)
-    return _Split(np.asarray(axis, dtype=np.float32), level, share, separation)
+        axis, level = _boundary(*_means(colours, above))
+    return _Split(axis, level, share)
+
+
+def _boundary(dark: Plane, pale: Plane) -> tuple[Plane, float]:
+    """Direction from cytoplasm to nucleus in colour, and how far along it the edge lies."""
+    axis = dark - pale
+    return axis, float(pale @ axis + _EDGE_LEVEL * (axis @ axis))
+
+
+def _means(colours: Plane, above: Mask) -> tuple[Plane, Plane]:
+    """Mean colour of those `above` and of the others; a side without any takes the mean of all."""
+    weight = above.astype(np.float32)
+    upper, whole, number = weight @ colours, np.ones_like(weight) @ colours, np.float32(len(weight))
+    count = weight.sum()
+    if count in (0, number):
+        return whole / number, whole / number
+    return upper / count, (whole - upper) / (number - count)
+
+
+def _separation(split: _Split, colours: Plane) -> float:
+    """Variance between the two sides over the whole, along the axis.
+
+    It is 0.64 for a single normal distribution cut in half, and 1 for two points.
+    """
+    along = colours @ split.axis
+    gap = float(split.axis @ split.axis)
+    return split.share * (1 - split.share) * gap**2 / max(float(along.var()), 1e-12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from lymphoscope.cells.stain import Plane, RgbImage
 from lymphoscope.cohort.findings import Finding
 from lymphoscope.cohort.image_frames import to_frame
 from lymphoscope.cohort.progress import Progress
-from lymphoscope.files import atomic_path, sha256_bytes, sha256_json
+from lymphoscope.files import sha256_bytes, sha256_json, write_bytes
 
 _CHUNK = 32
 _PART = 256
@@ -144,23 +145,28 @@ def _measure_chunk(chunk: Sequence[int], images: list[RgbImage]) -> tuple[Sequen
 
 
 def _read_parts(folder: Path) -> list[Rows]:
-    """Everything measured before; a part that cannot be read is measured again."""
+    """Everything measured before; a part that is damaged or cannot be read is measured again."""
     parts = []
     for path in sorted(folder.glob("*.npy")):
         try:
-            rows = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            data = path.read_bytes()
+        except OSError:
             continue
-        if rows.dtype == _ROW and rows.ndim == 1:
-            parts.append(rows)
+        if _part_name(data) == path.name:
+            parts.append(np.load(io.BytesIO(data), allow_pickle=False))
     return parts
 
 
 def _write_part(folder: Path, rows: Rows) -> None:
-    """Write rows under a name that follows from the cells they belong to."""
-    name = sha256_bytes(rows["sha256"].tobytes())[:24]
-    with atomic_path(folder / f"{name}.npy") as temporary, temporary.open("wb") as stream:
-        np.save(stream, rows, allow_pickle=False)
+    buffer = io.BytesIO()
+    np.save(buffer, rows, allow_pickle=False)
+    data = buffer.getvalue()
+    write_bytes(folder / _part_name(data), data)
+
+
+def _part_name(data: bytes) -> str:
+    """Name of a part's file, which follows from its content: a changed byte is noticed."""
+    return f"{sha256_bytes(data)[:24]}.npy"
 
 
 def _findings(values: Plane, paths: Sequence[Path]) -> tuple[Finding, ...]:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from lymphoscope.cells.cell_outline import CellOutline, outline_cell, place_edge
-from lymphoscope.cells.masks import central_weight, disc, fill_holes, main_part
+from lymphoscope.cells.masks import border, central_weight, disc, fill_holes, hull_area, main_part
 from lymphoscope.cells.nucleus import central_nucleus, nuclear_threshold
 from lymphoscope.cells.nucleus_edge import refine_nucleus
 from lymphoscope.cells.stain import (
@@ -143,8 +143,7 @@ def _unusable(density: Plane, nucleus: Mask | None) -> str:
     contrast = float(density[nucleus].mean() - density[~nucleus].mean())
     if contrast < _LEAST_CONTRAST:
         return "too little contrast"
-    hull = cv2.convexHull(cv2.findNonZero(nucleus.view(np.uint8)))
-    if area < _LEAST_SOLIDITY * max(cv2.contourArea(hull), 1.0):
+    if area < _LEAST_SOLIDITY * hull_area(border(nucleus)):
         return "no compact nucleus"
     return ""
 

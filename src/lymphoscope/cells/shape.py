@@ -88,12 +88,15 @@ def _indentations(outline: Points) -> npt.NDArray[np.float64]:
     if len(corners) < 3:
         return np.zeros(0)
     # Turned so that it starts at a corner, the outline falls into one stretch per edge of the hull.
-    turned = np.roll(outline, -corners[0], axis=0).astype(np.float64)
-    starts = corners - corners[0]
+    first = corners[0]
+    turned = np.concatenate([outline[first:], outline[: first + 1]]).astype(np.float64)
+    starts = corners - first
+    ends = np.append(starts[1:], len(outline))
     start = turned[starts]
-    along = np.roll(start, -1, axis=0) - start
+    along = turned[ends] - start
     length = np.hypot(along[:, 0], along[:, 1])
-    edge = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(turned)))
+    turned = turned[:-1]
+    edge = np.repeat(np.arange(len(starts)), ends - starts)
     offset = turned - start[edge]
     away = np.abs(along[edge, 0] * offset[:, 1] - along[edge, 1] * offset[:, 0]) / length[edge]
     deepest: npt.NDArray[np.float64] = np.maximum.reduceat(away, starts)
