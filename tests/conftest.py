@@ -1,18 +1,15 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from lymphoscope.cohort.synthetic import SyntheticPlan, synthesize
+
 # Machines are shared: a slow example says nothing about the code.
 settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-from lymphoscope.cohort.synthetic import SyntheticPlan, synthesize
 
 
 @pytest.fixture(scope="session")
