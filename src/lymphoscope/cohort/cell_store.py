@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,7 +31,7 @@ from lymphoscope.cohort.image_findings import find_faults
 from lymphoscope.cohort.image_frames import FRAME, Image, centre_crop, to_frame
 from lymphoscope.cohort.image_inspection import ImageFormat, Note, decode_payload
 from lymphoscope.cohort.progress import Progress
-from lymphoscope.errors import InputError
+from lymphoscope.errors import InputError, LymphoscopeError
 from lymphoscope.files import atomic_path
 
 _CROP_CHUNK = 64
@@ -97,6 +98,7 @@ class CellStore:
     fingerprint: str
     _offset: IntArray = field(repr=False)
     _length: IntArray = field(repr=False)
+    _crc32: npt.NDArray[np.uint32] = field(repr=False)
     _blob: BlobReader | None = field(repr=False)
 
     def __len__(self) -> int:
@@ -106,7 +108,13 @@ class CellStore:
         """Photograph `i` at its own size, uint8 RGB (H, W, 3)."""
         if self._blob is None:
             raise IndexError(f"photograph {i} of a store without photographs")
-        return decode_payload(self._blob.read(int(self._offset[i]), int(self._length[i])))
+        payload = self._blob.read(int(self._offset[i]), int(self._length[i]))
+        if zlib.crc32(payload) != self._crc32[i]:
+            raise LymphoscopeError(
+                f"{self._blob.path}: the copy of {self.index.path[i]} in the cache is damaged. "
+                "`lymphoscope check COHORT --verify` mends the cache; or delete it, it is made anew."
+            )
+        return decode_payload(payload)
 
     def crops(
         self, size: int = 112, *, jobs: int = 2, progress: Progress | None = None
@@ -119,13 +127,24 @@ class CellStore:
         if not 1 <= size <= FRAME:
             raise ValueError(f"size: {size}; allowed: 1 to {FRAME}")
         target = self._crops_path(size)
-        if not target.exists():
-            with locked(self.folder):
-                if not target.exists():
-                    self._write_crops(target, size, jobs, progress)
-                for stale in set(self.folder.glob(f"crops-{size}-*.npy")) - {target}:
-                    stale.unlink(missing_ok=True)
+        crops = self._mapped(target, size)
+        if crops is not None:
+            return crops
+        with locked(self.folder):
+            if self._mapped(target, size) is None:
+                self._write_crops(target, size, jobs, progress)
+            for stale in set(self.folder.glob(f"crops-{size}-*.npy")) - {target}:
+                stale.unlink(missing_ok=True)
         return np.load(target, mmap_mode="r", allow_pickle=False)
+
+    def _mapped(self, path: Path, size: int) -> np.memmap[Any, Any] | None:
+        """The crops at `path`; None where there are none, or where the file is cut short or no such array."""
+        try:
+            crops: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except Exception:  # numpy raises many kinds, by which byte of the header is damaged
+            return None
+        whole = crops.shape == (len(self), size, size, 3) and crops.dtype == np.uint8
+        return crops if whole and crops.flags.c_contiguous else None
 
     @cached_property
     def _content_key(self) -> str:
@@ -138,9 +157,7 @@ class CellStore:
         # Written with write calls, not through a mapping: a full disk is then an error, not a crash.
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(self), size, size, 3)}
         whole = self._crops_path(FRAME)
-        frames = (
-            np.load(whole, mmap_mode="r", allow_pickle=False) if size < FRAME and whole.exists() else None
-        )
+        frames = self._mapped(whole, FRAME) if size < FRAME else None
         if progress:
             progress.start(f"cutting crops of {size} pixels", len(self))
         with atomic_path(target) as temporary, temporary.open("wb") as stream:
@@ -176,6 +193,9 @@ def open_store(
     folder = store_folder(cohort.root, cache)
     files = source_files(cohort.root, cohort.images)
     table = current_table(files, folder, verify=verify, jobs=jobs, progress=progress)
+    if verify:
+        for crops in folder.glob("crops-*.npy"):  # cut anew from pictures that were checked
+            crops.unlink(missing_ok=True)
     row = table.find(files.paths)
     shown = np.flatnonzero(table.rows["length"][row] > 0) if len(row) else np.empty(0, dtype=np.int64)
     index = _index(cohort, table, row[shown], shown)
@@ -186,6 +206,7 @@ def open_store(
         fingerprint=_fingerprint(cohort, index),
         _offset=table.rows["offset"][row[shown]],
         _length=table.rows["length"][row[shown]],
+        _crc32=table.rows["crc32"][row[shown]],
         _blob=BlobReader(blob_path(folder, table.generation)) if len(shown) else None,
     )
 
