@@ -123,16 +123,16 @@ def _near_pairs(left: Hashes, right: Hashes, radius: int) -> Iterator[tuple[IntA
         order = np.argsort(right_key, kind="stable")
         starts = np.concatenate([[0], np.cumsum(np.bincount(right_key, minlength=1 << _BAND_BITS))])
         for flip in flips:
-            wanted = left_key ^ flip
+            wanted = (left_key ^ np.uint16(flip)).astype(np.int64)
             for a, position in _expand(starts[wanted], starts[wanted + 1]):
                 b = order[position]
                 near = np.bitwise_count(left[a] ^ right[b]) <= radius
                 yield a[near], b[near]
 
 
-def _band(hashes: Hashes, band: int) -> IntArray:
-    mask = np.uint64((1 << _BAND_BITS) - 1)
-    return ((hashes >> np.uint64(band * _BAND_BITS)) & mask).astype(np.int64)
+def _band(hashes: Hashes, band: int) -> npt.NDArray[np.uint16]:
+    # Numbers of 16 bits are what numpy sorts by radix.
+    return (hashes >> np.uint64(band * _BAND_BITS)).astype(np.uint16)
 
 
 def _expand(starts: IntArray, stops: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
