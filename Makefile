@@ -15,7 +15,8 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/lymphoscope synthesize demo/cohort --patients 60 --test 12 --cells 20 --seed 0 --overwrite
-	$(BIN)/lymphoscope run demo/cohort -o demo/run --overwrite
+	$(BIN)/lymphoscope run demo/cohort -o demo/run --overwrite \
+	  --labels-note "Patients, cells and labels are simulated."
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2
