@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["clinical", "morphology"])
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--population", type=int, default=40_000)
+    parser.add_argument("--population", type=int, default=25_000)
     parser.add_argument(
         "--max-cells", type=int, default=None, help="cells per patient, cohorts and population"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 import typer
 
@@ -46,6 +47,9 @@ def main() -> None:
     from lymphoscope.cli.console import errors
     from lymphoscope.errors import LymphoscopeError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal without an arrow or an umlaut is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except LymphoscopeError as error:

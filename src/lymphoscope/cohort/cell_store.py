@@ -116,6 +116,10 @@ class CellStore:
             )
         return decode_payload(payload)
 
+    def crop(self, i: int, size: int = 112) -> Image:
+        """The centre `size` pixels of the frame of photograph `i`, uint8 (size, size, 3), for a few cells."""
+        return centre_crop(to_frame(self.decode(i)), size)
+
     def crops(
         self, size: int = 112, *, jobs: int = 2, progress: Progress | None = None
     ) -> np.memmap[Any, Any]:

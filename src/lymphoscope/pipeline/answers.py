@@ -104,8 +104,7 @@ def _row(cohort: Cohort, store: CellStore, bags: Bags, answers: Answers, k: int,
 
 
 def _crop(store: CellStore, cell: int, evidence: float) -> CellCrop:
-    image = store.crops(CROP)[cell]
-    return CellCrop(crop_jpeg(image), evidence, store.index.path[cell].rpartition("/")[2])
+    return CellCrop(crop_jpeg(store.crop(cell, CROP)), evidence, store.index.path[cell].rpartition("/")[2])
 
 
 def patients_with_errors(findings: Sequence[Finding]) -> frozenset[str]:

@@ -48,13 +48,13 @@ def explore_cohort(prepared: Prepared, out: Path, *, seed: int = 0, labels_note:
 
 def _samples(prepared: Prepared, label: int, rng: np.random.Generator) -> SampleCells:
     """Cells of as many different patients of the class as there are."""
-    bags, crops = prepared.bags, prepared.store.crops(CROP)
+    bags = prepared.bags
     owners = np.flatnonzero((prepared.cohort.patients.label == label) & (bags.counts > 0))
     chosen: list[int] = []
     while len(owners) and len(chosen) < CELLS_PER_CLASS:
         some = rng.permutation(owners)[: CELLS_PER_CLASS - len(chosen)]
         chosen.extend(int(rng.integers(bags.offsets[i], bags.offsets[i + 1])) for i in some)
-    return SampleCells(label, tuple(np.asarray(crops[cell]) for cell in chosen))
+    return SampleCells(label, tuple(prepared.store.crop(cell, CROP) for cell in chosen))
 
 
 def _segmentations(prepared: Prepared, rng: np.random.Generator) -> tuple[SegmentationExample, ...]:
