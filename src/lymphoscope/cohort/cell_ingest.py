@@ -109,7 +109,8 @@ def _brought_up_to_date(
     if len(to_read):
         table = _ingest(files, to_read, folder, table, jobs, progress)
     gone = _gone(table, files)
-    table = table.take(np.setdiff1d(np.arange(len(table)), gone))
+    if len(gone):
+        table = table.take(np.setdiff1d(np.arange(len(table)), gone))
     path = blob_path(folder, table.generation)
     if path.exists() and unused_bytes(table, path.stat().st_size):
         table = compact(folder, table)
@@ -335,10 +336,11 @@ def _alike(folder: Path, table: CellTable) -> npt.NDArray[np.int32]:
         return alike
     digests = np.ascontiguousarray(table.rows["digest"][shown]).view("S32").ravel()
     _, first, content = np.unique(digests, return_index=True, return_inverse=True)
-    rows = table.rows[shown[first]]
+    chosen = shown[first]
+    after = table.rows["offset"][chosen] + table.rows["length"][chosen]
     reader = BlobReader(blob_path(folder, table.generation))
-    after = rows["offset"] + rows["length"]
-    alike[shown] = group_alike(rows["phash"], lambda i: reader.thumbnail(int(after[i])))[content]
+    groups = group_alike(table.rows["phash"][chosen], lambda i: reader.thumbnail(int(after[i])))
+    alike[shown] = groups[content]
     return alike
 
 

@@ -92,8 +92,9 @@ def latest(older: CellTable, newer: Sequence[CellTable]) -> CellTable:
     for table in tables:
         row_of.update(zip(table.paths, range(start, start + len(table)), strict=True))
         start += len(table)
-    chosen = np.fromiter(row_of.values(), dtype=np.int64, count=len(row_of))
-    return CellTable(rows[chosen], tuple(row_of), older.generation, np.empty(0, dtype=np.int32))
+    if len(row_of) < len(rows):
+        rows = rows[np.fromiter(row_of.values(), dtype=np.int64, count=len(row_of))]
+    return CellTable(rows, tuple(row_of), older.generation, np.empty(0, dtype=np.int32))
 
 
 def save_table(table: CellTable, target: Path) -> None:

@@ -28,6 +28,9 @@ MIRRORED_HASH_RADIUS = 3
 LEAST_CORRELATION = 0.95
 """Correlation of two thumbnails from which on they show the same cell."""
 
+# Bits of the odd vertical and of the odd horizontal frequencies.
+_ODD_DOWN, _ODD_ACROSS = np.uint64(0x00FF00FF00FF00FF), np.uint64(0x5555555555555555)
+
 _BANDS, _BAND_BITS = 4, 16
 _BLOCK = 1 << 18
 _CACHED_THUMBNAILS = 4096
@@ -87,19 +90,22 @@ def turned_hashes(hashes: Hashes) -> Iterator[Hashes]:
     Mirroring negates the odd frequencies of one axis, transposing swaps the axes; six of the eight
     orientations are given, since one picture turned left is the other turned right.
     """
-    bits = np.unpackbits(hashes.astype(">u8").view(np.uint8)).reshape(len(hashes), 8, 8).astype(bool)
-    transposed = bits.transpose(0, 2, 1)
-    odd = np.arange(8) % 2 == 1
-    down, across = odd[:, None] & np.ones(8, dtype=bool), odd[None, :] & np.ones(8, dtype=bool)
-    for variant in (bits ^ across, bits ^ down, bits ^ across ^ down):
-        yield _packed(variant)
-    for variant in (transposed, transposed ^ across ^ down, transposed ^ across):
-        yield _packed(variant)
+    transposed = _transposed(hashes)
+    yield hashes ^ _ODD_ACROSS
+    yield hashes ^ _ODD_DOWN
+    yield hashes ^ _ODD_ACROSS ^ _ODD_DOWN
+    yield transposed
+    yield transposed ^ _ODD_ACROSS ^ _ODD_DOWN
+    yield transposed ^ _ODD_ACROSS
 
 
-def _packed(bits: npt.NDArray[np.bool_]) -> Hashes:
-    octets = np.packbits(bits.reshape(len(bits), 64), axis=1)
-    return np.ascontiguousarray(octets).view(">u8").ravel().astype(np.uint64)
+def _transposed(hashes: Hashes) -> Hashes:
+    """Each hash as a matrix of 8 × 8 bits, transposed (Warren, Hacker's Delight, 2nd edition, 7-3)."""
+    for shift, mask in ((7, 0x00AA00AA00AA00AA), (14, 0x0000CCCC0000CCCC), (28, 0x00000000F0F0F0F0)):
+        steps = np.uint64(shift)
+        swapped = (hashes ^ (hashes >> steps)) & np.uint64(mask)
+        hashes = hashes ^ swapped ^ (swapped << steps)
+    return hashes
 
 
 def _candidate_pairs(hashes: Hashes) -> Iterator[tuple[IntArray, IntArray]]:
