@@ -345,12 +345,16 @@ def test_one_class_only(tmp_path: Path) -> None:
 
 
 def test_ids_are_kept_as_text(tmp_path: Path) -> None:
-    table = read(tmp_path, "ID,LABEL\n 007 ,1\n7,0\nNA,1\nP 1,0\n1e3,1\nÄ-ö,0\n")
-    assert table.ids == ("007", "7", "NA", "P 1", "1e3", "Ä-ö")
+    table = read(tmp_path, "ID,LABEL\n 007 ,1\n7,0\nNA,1\nP 1,0\n1e3,1\nÄ-ö,0\n-,1\n-12,0\n")
+    assert table.ids == ("007", "7", "NA", "P 1", "1e3", "Ä-ö", "-", "-12")
 
 
 @pytest.mark.parametrize(
-    "name", ["../../etc", "/etc/passwd", "..", ".", "a/b", "a\\b", "C:\\x", "a\x07b", "a\u202eb", "a\nb"]
+    "name",
+    [
+        *("../../etc", "/etc/passwd", "..", ".", "a/b", "a\\b", "C:\\x", "a\x07b", "a\u202eb", "a\nb"),
+        *("=1+1", "@SUM(A1)", "-2+cmd|' '!A0", "P" * 256),
+    ],
 )
 def test_dangerous_id_is_refused(tmp_path: Path, name: str) -> None:
     message = refusal(tmp_path, f'ID,LABEL\nP1,1\n"{name}",0\n')

@@ -41,6 +41,9 @@ _PERHAPS_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
 LONGEST_ID = 255
 """In bytes, as of the name of a folder on the usual file systems."""
 
+_FORMULA = re.compile(r"[=@]|[+-].*[(|!]")
+"""What a spreadsheet would run if it opened a table with this as an id; "-" or "-12" it would only show."""
+
 _BAD_CELLS_SHOWN = 8
 
 Value = TypeVar("Value")
@@ -147,7 +150,7 @@ def read_id(field: str) -> str:
         raise Unreadable("an id may not be a path")
     if not field.isprintable() and any(unicodedata.category(c).startswith("C") for c in field):
         raise Unreadable("an id may not hold control or invisible characters")
-    if field[0] in "=+-@":
+    if _FORMULA.match(field):
         raise Unreadable("an id may not begin like a formula, as a spreadsheet would run it")
     if len(field.encode()) > LONGEST_ID:
         raise Unreadable(f"an id may not have more than {LONGEST_ID} bytes, as no folder's name can")
