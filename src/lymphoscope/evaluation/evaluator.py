@@ -13,6 +13,7 @@ from lymphoscope.cohort.bags import Bags, FloatArray
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.evaluation.folds import OutOfFold, out_of_fold
 from lymphoscope.evaluation.protocol import Protocol
+from lymphoscope.evaluation.resampling import derived_seed
 from lymphoscope.evaluation.results import METRICS, Evaluation, Zone, ZoneResult
 from lymphoscope.models.base import BagClassifier
 from lymphoscope.stats.calibration import calibration_intercept, calibration_slope, reliability
@@ -22,8 +23,6 @@ from lymphoscope.stats.metrics import BoolArray, pair_wins, squared_error, surpr
 
 CALIBRATION_REPLICATES = 500
 """Replicates behind calibration's intervals: each is a fit, and 500 fix the bounds well enough."""
-
-_TESTED, _TRAINED = 0, 1
 
 
 def evaluate(
@@ -103,15 +102,16 @@ def compare(first: Evaluation, second: Evaluation, zone: Zone = "overall") -> Co
     if not n_malignant or not n_reactive:
         sentence = f"{second.recipe} and {first.recipe} cannot be compared on {patients}: a class is missing."
         return Comparison(a.recipe, b.recipe, zone, n_malignant, n_reactive, None, None, sentence)
-    draws = _bootstrap(a, first.protocol, truth, _TESTED)
-    gain = (b.correct - a.correct)[inside]
-    difference = 0.5 * (gain[truth].mean() + gain[~truth].mean())
-    accuracy = percentile_interval(difference, draws.balanced_difference(gain))
+    gain = ((b.decision == b.y).astype(np.float64) - (a.decision == a.y))[:, inside]
+    decisions = decision_bootstrap(a, first.protocol, truth)
+    accuracy = percentile_interval(_balanced(gain, truth), decisions.balanced_difference(gain))
     (wins_a, times), (wins_b, _) = _met_in_a_fold(a, inside), _met_in_a_fold(b, inside)
     ranking = None
     if times.any():
-        estimate = float((wins_b - wins_a).sum() / times.sum())
-        ranking = percentile_interval(estimate, draws.pairs_difference(wins_b - wins_a, times))
+        draws, gained = _probability_bootstrap(a, first.protocol, truth), wins_b - wins_a
+        placements = _placements(b, inside) - _placements(a, inside)
+        replicates = draws.pairs_difference(gained, times) + draws.wobble(placements)
+        ranking = percentile_interval(float(gained.sum() / times.sum()), replicates)
     return Comparison(
         a.recipe,
         b.recipe,
@@ -153,16 +153,17 @@ def _zone_result(
             note=f"{counts['n_malignant']} malignant and {counts['n_reactive']} reactive patients: "
             "with one class nothing can be measured here",
         )
-    draws = _bootstrap(found, protocol, truth, _TESTED)
-    right = (found.decision == found.y)[:, inside]
+    decisions = decision_bootstrap(found, protocol, truth)
+    probabilities = _probability_bootstrap(found, protocol, truth)
+    right = (found.decision == found.y)[:, inside].astype(np.float64)
     repeats = 0.5 * (right[:, truth].mean(1) + right[:, ~truth].mean(1))
-    training, optimism = _training(found, protocol, zone, lymphocyte_count, draws, right.mean(0))
+    training, optimism = _training(found, protocol, zone, lymphocyte_count, decisions, right)
     p = found.probability[:, inside]
     return ZoneResult(
         **counts,
-        **_decision_metrics(draws, right.mean(0)),
-        auc=_auc(found, inside, draws),
-        **_probability_metrics(draws, p, protocol.bootstrap),
+        **_decision_metrics(decisions, right),
+        auc=_auc(found, inside, probabilities),
+        **_probability_metrics(probabilities, p),
         training_balanced_accuracy=training,
         optimism=optimism,
         lowest_repeat=float(repeats.min()),
@@ -175,21 +176,25 @@ def _none() -> dict[str, Any]:
     return dict.fromkeys(METRICS)
 
 
-def _decision_metrics(draws: PatientBootstrap, correct: FloatArray) -> dict[str, Any]:
+def _balanced(results: FloatArray, truth: BoolArray) -> float:
+    """Mean over repeats and patients of each class, then over classes."""
+    return float(0.5 * (results[:, truth].mean() + results[:, ~truth].mean()))
+
+
+def _decision_metrics(draws: PatientBootstrap, right: FloatArray) -> dict[str, Any]:
     truth = draws.y
-    hit, spared = correct[truth].mean(), correct[~truth].mean()
     return {
-        "balanced_accuracy": percentile_interval(0.5 * (hit + spared), draws.balanced(correct)),
-        "sensitivity": percentile_interval(hit, draws.share(correct, True)),
-        "specificity": percentile_interval(spared, draws.share(correct, False)),
+        "balanced_accuracy": percentile_interval(_balanced(right, truth), draws.balanced(right)),
+        "sensitivity": percentile_interval(right[:, truth].mean(), draws.share(right, True)),
+        "specificity": percentile_interval(right[:, ~truth].mean(), draws.share(right, False)),
     }
 
 
-def _probability_metrics(draws: PatientBootstrap, p: FloatArray, replicates: int) -> dict[str, Any]:
+def _probability_metrics(draws: PatientBootstrap, p: FloatArray) -> dict[str, Any]:
     truth = draws.y
-    error = squared_error(truth[None, :], p).mean(0)
-    surprised = surprise(np.broadcast_to(truth, p.shape), p).mean(0)
-    weights = draws.weights_at_prevalence[: min(replicates, CALIBRATION_REPLICATES)]
+    error = squared_error(truth[None, :], p)
+    surprised = surprise(np.broadcast_to(truth, p.shape), p)
+    weights = draws.weights_at_prevalence[:CALIBRATION_REPLICATES]
     ones = np.ones((1, len(truth)))
     recalibrated = {}
     for name, measure in (
@@ -212,31 +217,55 @@ def _training(
     zone: Zone,
     lymphocyte_count: FloatArray,
     draws: PatientBootstrap,
-    correct: FloatArray,
+    right: FloatArray,
 ) -> tuple[Interval | None, Interval | None]:
     """Balanced accuracy on the training patients, and how much lower it is on patients not seen."""
     inside = in_zone(lymphocyte_count[found.training_patients], zone, protocol.overlap_limit)
     truth = found.training_y[inside] == 1
     if truth.all() or not truth.any():
         return None, None
-    kept = np.nanmean(found.training_correct[:, inside], axis=0)
+    kept = found.training_correct[:, inside]
     same = np.array_equal(found.training_patients, found.patients)
-    trained = draws if same else _bootstrap(found, protocol, truth, _TRAINED)
-    value = 0.5 * (kept[truth].mean() + kept[~truth].mean())
-    tested = 0.5 * (correct[draws.y].mean() + correct[~draws.y].mean())
-    gap = (
-        draws.balanced_difference(kept - correct)
-        if same
-        else trained.balanced(kept) - draws.balanced(correct)
+    trained = draws if same else decision_bootstrap(found, protocol, truth, tested=False)
+    gap = draws.balanced_difference(kept - right) if same else trained.balanced(kept) - draws.balanced(right)
+    value = _balanced(kept, truth)
+    optimism = percentile_interval(value - _balanced(right, draws.y), gap)
+    return percentile_interval(value, trained.balanced(kept)), optimism
+
+
+def decision_bootstrap(
+    found: OutOfFold, protocol: Protocol, truth: BoolArray, *, repeats: int | None = None, tested: bool = True
+) -> PatientBootstrap:
+    """Weights for shares of right decisions; they depend on protocol and patients alone, so recipes share them.
+
+    Several repeats show by themselves how much decisions depend on the training patients. With a single one
+    the variance is widened instead.
+
+    Parameters
+    ----------
+    truth : labels of the patients concerned.
+    repeats : rows of the tables to come, if not all repeats.
+    tested : False for weights that are independent of the tested patients'.
+    """
+    rows = found.n_repeats if repeats is None else repeats
+    seed = derived_seed(protocol.seed, 0 if tested else 1)
+    return PatientBootstrap(
+        truth, protocol.bootstrap, seed, _trained_share(found) if rows == 1 else 1.0, rows
     )
-    return percentile_interval(value, trained.balanced(kept)), percentile_interval(value - tested, gap)
 
 
-def _bootstrap(found: OutOfFold, protocol: Protocol, truth: BoolArray, which: int) -> PatientBootstrap:
-    """Weights that depend on the protocol and on the patients alone, so that recipes share them."""
-    seed = int(np.random.SeedSequence([protocol.seed, which]).generate_state(1)[0])
-    concentration = found.mean_training_patients / found.n_patients
-    return PatientBootstrap(truth, protocol.bootstrap, seed, concentration)
+def _probability_bootstrap(found: OutOfFold, protocol: Protocol, truth: BoolArray) -> PatientBootstrap:
+    """Weights for AUC, Brier score, log loss and calibration.
+
+    Probabilities of overlapping training sets differ less between repeats than those of two cohorts would, so
+    the variance is widened with several repeats, too.
+    """
+    seed = derived_seed(protocol.seed, 2)
+    return PatientBootstrap(truth, protocol.bootstrap, seed, _trained_share(found), found.n_repeats)
+
+
+def _trained_share(found: OutOfFold) -> float:
+    return found.mean_training_patients / found.n_patients
 
 
 def _auc(found: OutOfFold, inside: BoolArray, draws: PatientBootstrap) -> Interval | None:
@@ -244,7 +273,18 @@ def _auc(found: OutOfFold, inside: BoolArray, draws: PatientBootstrap) -> Interv
     wins, times = _met_in_a_fold(found, inside)
     if not times.any():
         return None
-    return percentile_interval(float(wins.sum() / times.sum()), draws.pairs(wins, times))
+    replicates = draws.pairs(wins, times) + draws.wobble(_placements(found, inside))
+    return percentile_interval(float(wins.sum() / times.sum()), np.clip(replicates, 0.0, 1.0))
+
+
+def _placements(found: OutOfFold, inside: BoolArray) -> FloatArray:
+    """Share of the pairs of each patient that come out right, per repeat, shape (n_repeats, n_patients)."""
+    truth = found.y[inside] == 1
+    out = np.empty((found.n_repeats, len(truth)))
+    for row, p in zip(out, found.probability[:, inside], strict=True):
+        wins = pair_wins(truth, p)
+        row[truth], row[~truth] = wins.mean(1), wins.mean(0)
+    return out
 
 
 def _met_in_a_fold(found: OutOfFold, inside: BoolArray) -> tuple[FloatArray, FloatArray]:

@@ -1,11 +1,10 @@
 """Intervals: how far a number measured on this many patients may lie from the true one.
 
 Single proportions have closed forms (`wilson`, `clopper_pearson`). Everything else comes from a bootstrap of
-patients, `PatientBootstrap`, whose unit is the patient with all its repeats.
+patients, `PatientBootstrap`, whose unit is the patient.
 
 The bootstrap is the Bayesian one (Rubin 1981): instead of drawing patients with replacement, every replicate
-gives each patient a random positive weight. Two things differ from the textbook, both because cohorts are
-small:
+gives each patient a random positive weight. Three things differ from the textbook:
 
 *Pseudo-patients.* Each class gets two more members, one that every rule gets right and one that none does,
 with a mean weight of a third each. A sensitivity of 1.0 then has an interval of positive width: for plain
@@ -13,10 +12,17 @@ yes-no decisions the bootstrap of a proportion is exactly Beta(k + ⅓, n − k 
 neutral prior, whose median stays at the proportion seen (Kerman 2011). Percentiles of the ordinary bootstrap
 collapse to a point there and are too narrow elsewhere (Hesterberg 2015).
 
+*One repeat each.* Where patients were judged in several repeats, every replicate lets each patient speak with
+one of them, drawn at random. The mean over repeats is steadier than one repeat, but hardly nearer to the
+truth: all repeats share the same patients, and what makes a patient's result change from repeat to repeat
+makes it change from cohort to cohort. An interval from patients' means over repeats leaves that part of the
+variance out, and is too narrow for recipes that learn much from few patients.
+
 *Concentration.* Patient weights are Gamma(concentration, 1). With concentration 1 this is the Bayesian
-bootstrap; with n_train / n it widens the variance by n / n_train, which is what Nadeau & Bengio (2003) add
-because models, not only test patients, vary with the cohort. `benchmarks/coverage.py` measures what that
-gives.
+bootstrap; with n_train / n it widens the variance by n / n_train, as Nadeau & Bengio (2003) do because models,
+not only test patients, vary with the cohort.
+
+`benchmarks/coverage.py` measures what all this gives.
 """
 
 from __future__ import annotations
@@ -128,19 +134,21 @@ class PatientBootstrap:
     replicates : number of bootstrap replicates.
     seed : of the weights; the same seed gives the same weights, so that statistics are paired.
     concentration : shape of the patients' Gamma weights, in (0, 1]; see the module's description.
+    repeats : rows of every table of patients' results, shape (repeats, n_patients).
     """
 
     y: BoolArray
     replicates: int = 2000
     seed: int = 0
     concentration: float = 1.0
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "y", malignant(self.y))
         if self.y.all() or not self.y.any():
             raise ValueError("y: a bootstrap needs at least one patient of each class")
-        if self.replicates < 1 or not 0 < self.concentration <= 1:
-            raise ValueError("replicates: at least 1; concentration: above 0, at most 1")
+        if self.replicates < 1 or self.repeats < 1 or not 0 < self.concentration <= 1:
+            raise ValueError("replicates, repeats: at least 1; concentration: above 0, at most 1")
 
     @cached_property
     def _weights(self) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -156,29 +164,49 @@ class PatientBootstrap:
         )
         return patients, rate, pair
 
+    @cached_property
+    def _repeat(self) -> npt.NDArray[np.int64]:
+        """Which repeat each patient speaks with, shape (replicates, n_patients)."""
+        rng = np.random.default_rng([self.seed, 1])
+        return rng.integers(self.repeats, size=(self.replicates, len(self.y)))
+
+    def _total(self, results: FloatArray, side: BoolArray) -> FloatArray:
+        """Weighted sum of one class's results, one repeat per patient, shape (replicates,)."""
+        table = np.atleast_2d(results)
+        if table.shape != (self.repeats, len(self.y)):
+            raise ValueError(f"results: shape {table.shape}; allowed: ({self.repeats}, {len(self.y)})")
+        spoken = table[self._repeat, np.arange(len(self.y))] if self.repeats > 1 else table
+        return np.einsum(
+            "bn,bn->b", self._weights[0][:, side], np.broadcast_to(spoken, self._repeat.shape)[:, side]
+        )
+
     def share(self, good: FloatArray, positive: bool) -> FloatArray:
         """Replicates of the mean of `good` in one class, pseudo-patients included, shape (replicates,).
 
-        `good`, shape (n_patients,), says per patient how often it was handled right, from 0 to 1.
+        `good`, shape (repeats, n_patients), says whether a patient was handled right: 0, 1, or between.
         """
         patients, pseudo, _ = self._weights
-        here, extra = patients[:, self.y == positive], pseudo[:, int(positive)]
-        return (here @ good[self.y == positive] + extra[:, 1]) / (here.sum(1) + extra.sum(1))
+        side, extra = self.y == positive, pseudo[:, int(positive)]
+        return (self._total(good, side) + extra[:, 1]) / (patients[:, side].sum(1) + extra.sum(1))
 
     def balanced(self, good: FloatArray) -> FloatArray:
         """Replicates of the mean of the two classes' `share`, shape (replicates,)."""
         return 0.5 * (self.share(good, True) + self.share(good, False))
 
     def balanced_difference(self, gain: FloatArray) -> FloatArray:
-        """Replicates of the class-balanced mean of a difference in [−1, 1], shape (replicates,).
+        """Replicates of the class-balanced mean of differences in [−1, 1], shape (replicates,).
 
         The pseudo-patients speak once for each side and twice for neither, as one in each cell of the paired
         two-by-two table would (Agresti & Min 2005), so that two recipes that agree on every patient seen may
         still differ on the next.
+
+        Parameters
+        ----------
+        gain : shape (repeats, n_patients).
         """
         patients, pseudo, _ = self._weights
         means = [
-            (patients[:, side] @ gain[side] + pseudo[:, k, 1] - pseudo[:, k, 0])
+            (self._total(gain, side) + pseudo[:, k, 1] - pseudo[:, k, 0])
             / (patients[:, side].sum(1) + pseudo[:, k].sum(1) + 2 * RATE_PSEUDO_WEIGHT)
             for k, side in enumerate((~self.y, self.y))
         ]
@@ -224,9 +252,33 @@ class PatientBootstrap:
         met = np.einsum("bj,bj->b", above @ times, below)
         return np.einsum("bj,bj->b", above @ gain, below) / met
 
+    def wobble(self, placements: FloatArray) -> FloatArray:
+        """What is added to replicates of an AUC because each patient speaks with one repeat, (replicates,).
+
+        An AUC is a mean over pairs, and a pair has no repeat of its own; its patients' placements have.
+
+        Parameters
+        ----------
+        placements : per repeat and patient, the share of the other class that it outranks (malignant) or
+            that outranks it (reactive), shape (repeats, n_patients); for two AUCs, their difference.
+        """
+        away = np.atleast_2d(placements) - np.mean(np.atleast_2d(placements), axis=0)
+        patients = self._weights[0]
+        parts = [self._total(away, side) / patients[:, side].sum(1) for side in (self.y, ~self.y)]
+        return parts[0] + parts[1]
+
     def mean(self, values: FloatArray) -> FloatArray:
-        """Replicates of the mean over all patients, each class keeping its share, shape (replicates,)."""
-        return self.weights_at_prevalence @ values / len(self.y)
+        """Replicates of the mean over all patients, each class keeping its share, shape (replicates,).
+
+        Parameters
+        ----------
+        values : shape (repeats, n_patients).
+        """
+        patients = self._weights[0]
+        parts = [
+            side.mean() * self._total(values, side) / patients[:, side].sum(1) for side in (self.y, ~self.y)
+        ]
+        return parts[0] + parts[1]
 
     @cached_property
     def weights_at_prevalence(self) -> FloatArray:

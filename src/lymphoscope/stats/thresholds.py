@@ -25,6 +25,6 @@ def referral_threshold(y: npt.ArrayLike, p: npt.ArrayLike, wished_sensitivity: f
     if not 0.0 < wished_sensitivity < 1.0:
         raise ValueError(f"wished_sensitivity: {wished_sensitivity}; allowed: above 0 and below 1")
     scores = np.sort(np.asarray(p, dtype=np.float64)[malignant(y)])
-    # (n + 1)(1 − s) may miss a whole number by rounding: 20 × 0.05 is 1.0000000000000009.
+    # (n + 1)(1 − s) may miss a whole number by rounding: 10 × (1 − 0.9) is 0.9999999999999998.
     k = math.floor((len(scores) + 1) * (1.0 - wished_sensitivity) + 1e-9)
     return float(scores[k - 1]) if k >= 1 else 0.0
