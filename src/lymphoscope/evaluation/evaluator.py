@@ -236,7 +236,7 @@ def _training(
 def decision_bootstrap(
     found: OutOfFold, protocol: Protocol, truth: BoolArray, *, repeats: int | None = None, tested: bool = True
 ) -> PatientBootstrap:
-    """Weights for shares of right decisions; they depend on protocol and patients alone, so recipes share them.
+    """Weights for shares of right decisions; from protocol and patients alone, so that recipes share them.
 
     Several repeats show by themselves how much decisions depend on the training patients. With a single one
     the variance is widened instead.

@@ -19,8 +19,8 @@ makes it change from cohort to cohort. An interval from patients' means over rep
 variance out, and is too narrow for recipes that learn much from few patients.
 
 *Concentration.* Patient weights are Gamma(concentration, 1). With concentration 1 this is the Bayesian
-bootstrap; with n_train / n it widens the variance by n / n_train, as Nadeau & Bengio (2003) do because models,
-not only test patients, vary with the cohort.
+bootstrap; with n_train / n it widens the variance by n / n_train, as Nadeau & Bengio (2003) do because
+models, not only test patients, vary with the cohort.
 
 `benchmarks/coverage.py` measures what all this gives.
 """
