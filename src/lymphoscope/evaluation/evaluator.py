@@ -103,7 +103,7 @@ def compare(first: Evaluation, second: Evaluation, zone: Zone = "overall") -> Co
         sentence = f"{second.recipe} and {first.recipe} cannot be compared on {patients}: a class is missing."
         return Comparison(a.recipe, b.recipe, zone, n_malignant, n_reactive, None, None, sentence)
     gain = ((b.decision == b.y).astype(np.float64) - (a.decision == a.y))[:, inside]
-    decisions = decision_bootstrap(a, first.protocol, truth)
+    decisions = _decision_bootstrap(a, first.protocol, truth)
     accuracy = percentile_interval(_balanced(gain, truth), decisions.balanced_difference(gain))
     (wins_a, times), (wins_b, _) = _met_in_a_fold(a, inside), _met_in_a_fold(b, inside)
     ranking = None
@@ -153,7 +153,7 @@ def _zone_result(
             note=f"{counts['n_malignant']} malignant and {counts['n_reactive']} reactive patients: "
             "with one class nothing can be measured here",
         )
-    decisions = decision_bootstrap(found, protocol, truth)
+    decisions = _decision_bootstrap(found, protocol, truth)
     probabilities = _probability_bootstrap(found, protocol, truth)
     right = (found.decision == found.y)[:, inside].astype(np.float64)
     repeats = 0.5 * (right[:, truth].mean(1) + right[:, ~truth].mean(1))
@@ -226,15 +226,15 @@ def _training(
         return None, None
     kept = found.training_correct[:, inside]
     same = np.array_equal(found.training_patients, found.patients)
-    trained = draws if same else decision_bootstrap(found, protocol, truth, tested=False)
+    trained = draws if same else _decision_bootstrap(found, protocol, truth, tested=False)
     gap = draws.balanced_difference(kept - right) if same else trained.balanced(kept) - draws.balanced(right)
     value = _balanced(kept, truth)
     optimism = percentile_interval(value - _balanced(right, draws.y), gap)
     return percentile_interval(value, trained.balanced(kept)), optimism
 
 
-def decision_bootstrap(
-    found: OutOfFold, protocol: Protocol, truth: BoolArray, *, repeats: int | None = None, tested: bool = True
+def _decision_bootstrap(
+    found: OutOfFold, protocol: Protocol, truth: BoolArray, *, tested: bool = True
 ) -> PatientBootstrap:
     """Weights for shares of right decisions; from protocol and patients alone, so that recipes share them.
 
@@ -243,15 +243,11 @@ def decision_bootstrap(
 
     Parameters
     ----------
-    truth : labels of the patients concerned.
-    repeats : rows of the tables to come, if not all repeats.
     tested : False for weights that are independent of the tested patients'.
     """
-    rows = found.n_repeats if repeats is None else repeats
     seed = derived_seed(protocol.seed, 0 if tested else 1)
-    return PatientBootstrap(
-        truth, protocol.bootstrap, seed, _trained_share(found) if rows == 1 else 1.0, rows
-    )
+    concentration = _trained_share(found) if found.n_repeats == 1 else 1.0
+    return PatientBootstrap(truth, protocol.bootstrap, seed, concentration, found.n_repeats)
 
 
 def _probability_bootstrap(found: OutOfFold, protocol: Protocol, truth: BoolArray) -> PatientBootstrap:
