@@ -4,7 +4,7 @@ Makes (or takes) a folder of JPEG photographs, then measures, each in a fresh pr
 bare read + simplejpeg decode, ingest, reopening, and the anonymous memory of the whole process tree while
 ingesting. With `--tenfold` it does so again with ten times the photographs.
 
-    python benchmarks/ingest.py --work /tmp/ingest --tenfold --json ingest.json
+    python benchmarks/ingest.py --work ingest-work --tenfold --json ingest.json
 """
 
 from __future__ import annotations

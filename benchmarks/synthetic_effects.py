@@ -4,7 +4,7 @@ For each seed a cohort is painted, read, decoded, segmented and measured, and re
 its labelled patients. With `--numbers` the per-cell numbers are drawn without pixels instead: seconds, not
 minutes. Every finished seed is kept in `--folder`, so that a stopped run goes on where it was.
 
-    python benchmarks/synthetic_effects.py --seeds 20 --jobs 2 --folder /tmp/effects
+    python benchmarks/synthetic_effects.py --seeds 20 --jobs 2 --folder effects
     python benchmarks/synthetic_effects.py --seeds 20 --numbers
 """
 
