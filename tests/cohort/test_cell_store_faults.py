@@ -17,7 +17,7 @@ import pytest
 from photographs import encoded, jpeg, make_cohort, photograph, png_that_declares
 
 from lymphoscope.cohort import cell_ingest
-from lymphoscope.cohort.cell_store import CellStore, open_store
+from lymphoscope.cohort.cell_store import CellStore, image_bags, open_store
 from lymphoscope.cohort.findings import Finding
 from lymphoscope.cohort.image_inspection import Inspection
 from lymphoscope.errors import LymphoscopeError
@@ -185,6 +185,53 @@ def test_a_full_disk_while_cutting_crops_leaves_nothing(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert sorted(store.folder.iterdir()) == before
+
+
+def flip_a_byte(path: Path, *, keep_time: bool) -> None:
+    status = path.stat()
+    with path.open("r+b") as stream:
+        stream.seek(status.st_size // 2)
+        byte = stream.read(1)[0]
+        stream.seek(status.st_size // 2)
+        stream.write(bytes([byte ^ 1]))
+    times = (status.st_atime_ns, status.st_mtime_ns if keep_time else status.st_mtime_ns + 1)
+    os.utime(path, ns=times)
+
+
+def test_a_flipped_byte_among_the_crops_is_noticed_when_they_are_opened(tmp_path: Path) -> None:
+    cohort = make_cohort(tmp_path / "c", {"P1": GOOD})
+    store = open_store(cohort, tmp_path / "cache")
+    right = image_bags(cohort, store, 64).cells.copy()
+    flip_a_byte(next(store.folder.glob("crops-64-*.npy")), keep_time=False)
+    assert np.array_equal(image_bags(cohort, store, 64).cells, right)
+
+
+def test_verify_mends_crops_that_changed_behind_the_clock_and_what_was_cut_from_them(tmp_path: Path) -> None:
+    cohort = make_cohort(tmp_path / "c", {"P1": GOOD})
+    store = open_store(cohort, tmp_path / "cache")
+    whole, part = store.crops(224).copy(), store.crops(64).copy()
+    arrays = sorted(store.folder.glob("crops-*"))
+    times = [path.stat().st_mtime_ns for path in arrays]
+    open_store(cohort, tmp_path / "cache", verify=True)
+    assert [path.stat().st_mtime_ns for path in arrays] == times  # what is whole is kept
+    flip_a_byte(next(store.folder.glob("crops-224-*.npy")), keep_time=True)
+    mended = open_store(cohort, tmp_path / "cache", verify=True)
+    assert not list(store.folder.glob("crops-*"))
+    assert np.array_equal(mended.crops(224), whole)
+    assert np.array_equal(mended.crops(64), part)
+
+
+@pytest.mark.parametrize("seal", [b"", b"[]", b"{}", b"\xff", b'{"sha256": "", "size": 1, "mtime_ns": 1}'])
+def test_crops_whose_seal_is_lost_are_cut_anew(tmp_path: Path, seal: bytes) -> None:
+    cohort = make_cohort(tmp_path / "c", {"P1": GOOD[:2]})
+    store = open_store(cohort, tmp_path / "cache")
+    right = store.crops(16).copy()
+    beside = next(store.folder.glob("crops-16-*.json"))
+    written = beside.read_bytes()
+    beside.write_bytes(seal)
+    assert np.array_equal(store.crops(16), right)
+    assert beside.read_bytes() != written  # another time of writing
+    assert sorted(path.suffix for path in store.folder.glob("crops-*")) == [".json", ".npy"]
 
 
 def test_a_cache_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:

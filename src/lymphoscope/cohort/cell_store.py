@@ -31,8 +31,8 @@ from lymphoscope.cohort.image_findings import find_faults
 from lymphoscope.cohort.image_frames import FRAME, Image, centre_crop, to_frame
 from lymphoscope.cohort.image_inspection import ImageFormat, Note, decode_payload
 from lymphoscope.cohort.progress import Progress
+from lymphoscope.cohort.sealed_array import SUFFIX, open_array, remove_array, remove_if_damaged, write_array
 from lymphoscope.errors import InputError, LymphoscopeError
-from lymphoscope.files import atomic_path
 
 _CROP_CHUNK = 64
 _CROPS_VERSION = 1
@@ -130,46 +130,35 @@ class CellStore:
         """
         if not 1 <= size <= FRAME:
             raise ValueError(f"size: {size}; allowed: 1 to {FRAME}")
-        target = self._crops_path(size)
-        crops = self._mapped(target, size)
+        target, shape = self._crops_path(size), (len(self), size, size, 3)
+        crops = open_array(target, shape)
         if crops is not None:
             return crops
         with locked(self.folder):
-            if self._mapped(target, size) is None:
-                self._write_crops(target, size, jobs, progress)
-            for stale in set(self.folder.glob(f"crops-{size}-*.npy")) - {target}:
-                stale.unlink(missing_ok=True)
-        return np.load(target, mmap_mode="r", allow_pickle=False)
-
-    def _mapped(self, path: Path, size: int) -> np.memmap[Any, Any] | None:
-        """The crops at `path`; None where there are none, or where the file is cut short or no such array."""
-        try:
-            crops: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except Exception:  # numpy raises many kinds, by which byte of the header is damaged
-            return None
-        whole = crops.shape == (len(self), size, size, 3) and crops.dtype == np.uint8
-        return crops if whole and crops.flags.c_contiguous else None
+            crops = open_array(target, shape)
+            if crops is None:
+                write_array(target, shape, self._cut(size, jobs, progress))
+            for stale in set(self.folder.glob(f"crops-{size}-*{SUFFIX}")) - {target}:
+                remove_array(stale)
+        return np.load(target, mmap_mode="r", allow_pickle=False) if crops is None else crops
 
     @cached_property
     def _content_key(self) -> str:
         return hashlib.sha256(bytes([_CROPS_VERSION]) + self.index.digest.tobytes()).hexdigest()[:16]
 
     def _crops_path(self, size: int) -> Path:
-        return self.folder / f"crops-{size}-{self._content_key}.npy"
+        return self.folder / f"crops-{size}-{self._content_key}{SUFFIX}"
 
-    def _write_crops(self, target: Path, size: int, jobs: int, progress: Progress | None) -> None:
-        # Written with write calls, not through a mapping: a full disk is then an error, not a crash.
-        header = {"descr": "|u1", "fortran_order": False, "shape": (len(self), size, size, 3)}
+    def _cut(self, size: int, jobs: int, progress: Progress | None) -> Iterator[Image]:
+        """Blocks of crops, in order; from the frames where these are on disk."""
         whole = self._crops_path(FRAME)
-        frames = self._mapped(whole, FRAME) if size < FRAME else None
+        frames = open_array(whole, (len(self), FRAME, FRAME, 3)) if size < FRAME else None
         if progress:
             progress.start(f"cutting crops of {size} pixels", len(self))
-        with atomic_path(target) as temporary, temporary.open("wb") as stream:
-            np.lib.format.write_array_header_1_0(stream, header)
-            for block in _in_order(lambda cells: self._crop_block(cells, size, frames), len(self), jobs):
-                stream.write(block.data)
-                if progress:
-                    progress.advance(len(block))
+        for block in _in_order(lambda cells: self._crop_block(cells, size, frames), len(self), jobs):
+            yield block
+            if progress:
+                progress.advance(len(block))
         if progress:
             progress.done()
 
@@ -186,8 +175,8 @@ def open_store(
     """Read a cohort's photographs into a store below `cache`, or take up the store that is there.
 
     Files whose path, size and time are as they were are not read again; a renamed or moved one is read but
-    not decoded again. With `verify` every file is read and every stored picture checked. The cohort is
-    never written to.
+    not decoded again. With `verify` every file is read and every stored picture and crop is checked; what is
+    damaged is made anew. The cohort is never written to.
 
     Raises
     ------
@@ -198,8 +187,8 @@ def open_store(
     files = source_files(cohort.root, cohort.images)
     table = current_table(files, folder, verify=verify, jobs=jobs, progress=progress)
     if verify:
-        for crops in folder.glob("crops-*.npy"):  # cut anew from pictures that were checked
-            crops.unlink(missing_ok=True)
+        with locked(folder):
+            remove_if_damaged(folder)
     row = table.find(files.paths)
     shown = np.flatnonzero(table.rows["length"][row] > 0) if len(row) else np.empty(0, dtype=np.int64)
     index = _index(cohort, table, row[shown], shown)
