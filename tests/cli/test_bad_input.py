@@ -331,16 +331,20 @@ def test_clinical_values_may_all_be_missing(tiny_cohort: Path, tmp_path: Path) -
 def test_no_output_goes_into_the_cohort(cohort: Path, tmp_path: Path, finished: Path, place: str) -> None:
     link = tmp_path / "link"
     link.symlink_to(cohort)
-    out = place.format(cohort=cohort, link=link)
+    out = Path(place.format(cohort=cohort, link=link))
     before = tree(cohort)
-    for command in (
-        ["run", cohort, "-o", out, *FAST],
-        ["run", cohort, "-o", out, "--overwrite", *FAST],
-        ["explore", cohort, "-o", out],
-        ["evaluate", cohort, "-o", out],
-        ["predict", finished / "model", cohort, "-o", out],
+    cache = tmp_path / "cache"
+    inside = "lies inside the cohort, which is never written to"
+    taken, no_run = ("exists already", "not a run folder") if out.exists() else (inside, inside)
+    for command, words in (
+        (["run", cohort, "-o", out, *FAST], no_run),
+        (["run", cohort, "-o", out, "--overwrite", *FAST], no_run),
+        (["explore", cohort, "-o", out], taken),
+        (["evaluate", cohort, "-o", out], taken),
+        (["predict", finished / "model", cohort, "-o", out], taken),
     ):
-        assert "lies inside the cohort, which is never written to" in refused(*command)
+        assert words in refused(*command, "--cache", cache)
+        assert not cache.exists()  # refused before the work begins
     assert "the cache lies inside the cohort" in refused("check", cohort, "--cache", out)
     assert tree(cohort) == before
 
@@ -362,13 +366,15 @@ def test_what_stands_at_the_output_stays(tiny_cohort: Path, tmp_path: Path, fini
     file = mine / "report.html"
     model = finished / "model"
     before = tree(mine)
+    fresh = ("--cache", tmp_path / "fresh")
     for out in (mine, file):
-        assert "exists already" in refused("explore", tiny_cohort, "-o", out)
-        assert "exists already" in refused("predict", model, tiny_cohort, "-o", out)
-    assert "exists already" in refused("evaluate", tiny_cohort, "-o", file)
-    assert "is a file" in refused("run", tiny_cohort, "-o", file, *FAST)
+        assert "exists already" in refused("explore", tiny_cohort, "-o", out, *fresh)
+        assert "exists already" in refused("predict", model, tiny_cohort, "-o", out, *fresh)
+    assert "exists already" in refused("evaluate", tiny_cohort, "-o", file, *fresh)
+    assert "is a file" in refused("run", tiny_cohort, "-o", file, *FAST, *fresh)
     for overwrite in ((), ("--overwrite",)):
-        assert "not a run folder" in refused("run", tiny_cohort, "-o", mine, *FAST, *overwrite)
+        assert "not a run folder" in refused("run", tiny_cohort, "-o", mine, *FAST, *overwrite, *fresh)
+    assert not fresh[1].exists()
     for below in (file / "below", file / "below" / "deep"):
         assert "could not be written" in refused("run", tiny_cohort, "-o", below, *FAST)
         assert "could not be written" in refused("predict", model, tiny_cohort, "-o", below)

@@ -88,8 +88,10 @@ def explore(
     """Draw what a cohort looks like: classes, ages, counts, images per patient, cells, segmentation."""
     from lymphoscope.cli.console import console
     from lymphoscope.pipeline.explore import explore_cohort
+    from lymphoscope.pipeline.preparation import require_new
 
-    prepared = _prepare(cohort, reading, cache, None, jobs)
+    require_new(out)
+    prepared = _prepare(cohort, reading, cache, None, jobs, out=out)
     page = explore_cohort(prepared, out, seed=seed, labels_note=labels_note)
     console.print(f"Figures and page: [bold]{_path(page)}[/]")
 
@@ -188,6 +190,7 @@ def _prepare(
     jobs: int,
     *,
     verify: bool = False,
+    out: Path | None = None,
 ) -> Prepared:
     from lymphoscope.cli.console import TerminalProgress
     from lymphoscope.pipeline.preparation import prepare
@@ -200,6 +203,7 @@ def _prepare(
             ignore=ignore or [],
             jobs=jobs,
             verify=verify,
+            out=out,
             progress=progress,
         )
 

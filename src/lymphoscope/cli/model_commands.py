@@ -86,6 +86,7 @@ def run(
     from lymphoscope.pipeline.plan import RunPlan, Submission
     from lymphoscope.pipeline.preparation import prepare
     from lymphoscope.pipeline.run import run as run_cohort
+    from lymphoscope.pipeline.run_folder import require_run_folder
     from lymphoscope.pipeline.summary import run_summary
 
     plan = RunPlan(
@@ -97,6 +98,7 @@ def run(
         submission=Submission.parse(submission_columns, submission_values),
         labels_note=labels_note,
     )
+    require_run_folder(out)
     with TerminalProgress().shown() as progress:
         prepared = prepare(
             cohort,
@@ -104,6 +106,7 @@ def run(
             cache=cache,
             ignore=plan.ignore,
             jobs=jobs,
+            out=out,
             progress=progress,
         )
         folder = run_cohort(prepared, out, plan, jobs=jobs, overwrite=overwrite, progress=progress)
@@ -136,12 +139,16 @@ def evaluate(
 
     from lymphoscope.cli.console import TerminalProgress, console
     from lymphoscope.pipeline.evaluate import evaluate_cohort
-    from lymphoscope.pipeline.preparation import prepare
+    from lymphoscope.pipeline.preparation import prepare, require_new
     from lymphoscope.pipeline.summary import ladder_lines
 
     protocol = _protocol(kind, folds, repeats, test_size, seed, overlap_limit)
+    if out is not None:
+        require_new(out)
     with TerminalProgress().shown() as progress:
-        prepared = prepare(cohort, reading, cache=cache, ignore=ignore or [], jobs=jobs, progress=progress)
+        prepared = prepare(
+            cohort, reading, cache=cache, ignore=ignore or [], jobs=jobs, out=out, progress=progress
+        )
         found = evaluate_cohort(prepared, protocol, recipe or [], jobs=jobs, out=out, progress=progress)
     for line in ladder_lines(found.as_dict()):
         console.print(line)
@@ -163,11 +170,14 @@ def predict(
     """Apply a fitted model to the patients of a folder; labels are neither needed nor looked at."""
     from lymphoscope.cli.console import TerminalProgress, console
     from lymphoscope.pipeline.predict import predict_cohort
-    from lymphoscope.pipeline.preparation import prepare
+    from lymphoscope.pipeline.preparation import prepare, require_new
     from lymphoscope.pipeline.summary import prediction_summary
 
+    require_new(out)
     with TerminalProgress().shown() as progress:
-        prepared = prepare(cohort, reading, cache=cache, ignore=ignore or [], jobs=jobs, progress=progress)
+        prepared = prepare(
+            cohort, reading, cache=cache, ignore=ignore or [], jobs=jobs, out=out, progress=progress
+        )
         answers = predict_cohort(model, prepared, out)
     for line in prediction_summary(answers, out):
         console.print(line)

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lymphoscope.cohort.progress import Progress
-from lymphoscope.errors import InputError
 from lymphoscope.evaluation.ladder import DEFAULT_LADDER, Inputs, Ladder, climb
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.files import write_json
 from lymphoscope.models.registry import recipe_info
-from lymphoscope.pipeline.preparation import Prepared
+from lymphoscope.pipeline.preparation import Prepared, require_new, require_outside
 
 
 def evaluate_cohort(
@@ -30,9 +29,8 @@ def evaluate_cohort(
     out : file for the numbers as JSON; must not exist yet.
     """
     if out is not None:
-        prepared.require_outside(out)
-        if out.exists():
-            raise InputError("the file exists already", file=out, remedy="Name a new one.")
+        require_outside(prepared.cohort, out)
+        require_new(out)
     prepared.require_no_errors()
     prepared.require_labels()
     found = climb(

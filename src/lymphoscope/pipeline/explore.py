@@ -8,9 +8,8 @@ import numpy as np
 
 from lymphoscope.cells.segmentation import segment
 from lymphoscope.cohort.bags import IntArray
-from lymphoscope.errors import InputError
 from lymphoscope.files import atomic_directory
-from lymphoscope.pipeline.preparation import Prepared
+from lymphoscope.pipeline.preparation import Prepared, require_new, require_outside
 from lymphoscope.report.content import ExploreContent, SampleCells, SegmentationExample
 from lymphoscope.report.explore import write_explore
 
@@ -25,9 +24,8 @@ def explore_cohort(prepared: Prepared, out: Path, *, seed: int = 0, labels_note:
     ----------
     seed : of the cells that are shown.
     """
-    prepared.require_outside(out)
-    if out.exists():
-        raise InputError("the folder exists already", file=out, remedy="Name a new one.")
+    require_outside(prepared.cohort, out)
+    require_new(out)
     rng = np.random.default_rng(seed)
     patients = prepared.cohort.patients
     content = ExploreContent(

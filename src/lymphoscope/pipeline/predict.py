@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lymphoscope.errors import BundleError, InputError
+from lymphoscope.errors import BundleError
 from lymphoscope.evaluation.resampling import malignancy, one_thread
 from lymphoscope.evaluation.triage import advise, refit_bounds
 from lymphoscope.files import atomic_directory, write_text
@@ -20,7 +20,7 @@ from lymphoscope.pipeline.answers import (
     patients_with_errors,
     predictions_csv,
 )
-from lymphoscope.pipeline.preparation import Prepared
+from lymphoscope.pipeline.preparation import Prepared, require_new, require_outside
 from lymphoscope.report.content import CohortSummary, Methods, ReportContent
 from lymphoscope.report.html import write_report
 
@@ -43,9 +43,8 @@ def predict_cohort(model: Path, prepared: Prepared, out: Path) -> Answers:
     Labels that the cohort may have are not looked at. `out` must not exist yet; it gets predictions.csv and
     report.html, or nothing.
     """
-    prepared.require_outside(out)
-    if out.exists():
-        raise InputError("the folder exists already", file=out, remedy="Name a new one.")
+    require_outside(prepared.cohort, out)
+    require_new(out)
     bundle = load_bundle(model)
     _check_facts(bundle, model)
     _check_columns(bundle, prepared, model)

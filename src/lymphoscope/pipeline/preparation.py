@@ -86,19 +86,6 @@ class Prepared:
                 "model that was fitted elsewhere: lymphoscope predict MODEL COHORT."
             )
 
-    def require_outside(self, out: Path) -> None:
-        """Refuse an output where the cohort lies: nothing there is ever written to."""
-        images = [str(self.cohort.root / path) for path in self.cohort.images]
-        lies_at = {self.cohort.root, *([Path(os.path.commonpath(images))] if images else ())}
-        for folder in lies_at:
-            if out.resolve().is_relative_to(folder.resolve()):
-                raise InputError(
-                    "the output lies inside the cohort, which is never written to",
-                    file=out,
-                    allowed=f"a place outside {folder}",
-                    remedy="Choose another output.",
-                )
-
     def require_no_errors(self) -> None:
         """Refuse to go on while there are findings of severity error."""
         errors = [finding for finding in self.findings if finding.severity is Severity.ERROR]
@@ -110,6 +97,27 @@ class Prepared:
             )
 
 
+def require_outside(cohort: Cohort, out: Path) -> None:
+    """Refuse an output where the cohort lies: nothing there is ever written to."""
+    images = [str(cohort.root / path) for path in cohort.images]
+    lies_at = {cohort.root, *([Path(os.path.commonpath(images))] if images else ())}
+    for folder in lies_at:
+        if out.resolve().is_relative_to(folder.resolve()):
+            raise InputError(
+                "the output lies inside the cohort, which is never written to",
+                file=out,
+                allowed=f"a place outside {folder}",
+                remedy="Choose another output.",
+            )
+
+
+def require_new(out: Path) -> None:
+    """Refuse an output that is there already."""
+    if os.path.lexists(out):
+        what = "folder" if out.is_dir() else "file"
+        raise InputError(f"the {what} exists already", file=out, remedy="Name a new one.")
+
+
 def prepare(
     root: Path | str,
     options: ReadOptions = DEFAULT_READING,
@@ -118,6 +126,7 @@ def prepare(
     ignore: Sequence[str] = (),
     jobs: int = 2,
     verify: bool = False,
+    out: Path | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
     """Read the cohort at `root`, take its photographs into the store below `cache`, and measure every cell.
@@ -127,9 +136,12 @@ def prepare(
     cache : folder for decoded photographs and per-cell numbers; None is `default_cache()`.
     ignore : codes of findings to leave out.
     verify : hash every photograph again instead of trusting its size and time.
+    out : where the results are to go; within the cohort it is refused here, before the work begins.
     """
     cache = default_cache() if cache is None else cache
     cohort = read_cohort(Path(root), options)
+    if out is not None:
+        require_outside(cohort, out)
     store = open_store(cohort, cache, verify=verify, jobs=jobs, progress=progress)
     numbers = cell_numbers(store, jobs=jobs, progress=progress)
     bags = number_bags(cohort, store, numbers.values, numbers.columns)

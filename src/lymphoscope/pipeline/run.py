@@ -36,7 +36,7 @@ from lymphoscope.pipeline.answers import (
 from lymphoscope.pipeline.evaluate import ladder_with
 from lymphoscope.pipeline.plan import RunPlan
 from lymphoscope.pipeline.predict import answer
-from lymphoscope.pipeline.preparation import Prepared, probe_cohort
+from lymphoscope.pipeline.preparation import Prepared, probe_cohort, require_outside
 from lymphoscope.pipeline.run_folder import COHORT, RunFolder
 from lymphoscope.report.content import CohortSummary, Methods, ReportContent
 from lymphoscope.report.html import write_report
@@ -64,7 +64,7 @@ def run(
     ------
     LymphoscopeError : findings of severity error, no labelled patients, or a folder that holds another run.
     """
-    prepared.require_outside(out)
+    require_outside(prepared.cohort, out)
     prepared.require_no_errors()
     prepared.require_labels()
     _require_ladder(prepared, plan)

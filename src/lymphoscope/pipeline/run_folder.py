@@ -63,9 +63,7 @@ class RunFolder:
         RunFolderError
             The folder holds another plan, files that are no run's, or a run that is going on.
         """
-        if path.exists() and not path.is_dir():
-            raise RunFolderError(f"{path}: is a file; name a folder for the run's results.")
-        _require_run_folder(path)
+        require_run_folder(path)
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
         with _locked(path):
@@ -124,8 +122,10 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _require_run_folder(path: Path) -> None:
-    """Refuse a folder that holds anything but a run."""
+def require_run_folder(path: Path) -> None:
+    """Refuse a file, and a folder that holds anything but a run."""
+    if path.exists() and not path.is_dir():
+        raise RunFolderError(f"{path}: is a file; name a folder for the run's results.")
     present = _names(path) - {LOG} if path.exists() else set()
     if present and PLAN not in present:
         raise RunFolderError(
