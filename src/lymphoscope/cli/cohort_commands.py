@@ -100,7 +100,7 @@ def synthesize(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the cohort.")],
     patients: Annotated[int, typer.Option(min=2, help="Labelled patients.")] = 163,
     test: Annotated[int, typer.Option(min=0, help="Unlabelled patients.")] = 42,
-    cells: Annotated[int, typer.Option(min=1, help="Median number of cells a patient.")] = 66,
+    cells: Annotated[int, typer.Option(min=1, help="Median number of cells a patient, up to 10,000.")] = 66,
     seed: SeedOption = 0,
     effect: Annotated[
         float, typer.Option(show_default="0.7", help="How far malignant cells differ from ordinary ones.")

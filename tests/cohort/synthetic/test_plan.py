@@ -17,6 +17,9 @@ from lymphoscope.errors import InputError
         ("patients", 10.0),
         ("test", -1),
         ("cells", 0),
+        ("cells", 10_001),
+        ("cells", 10**18),
+        ("patients", 10**12),
         ("seed", -1),
         ("prevalence", 0.0),
         ("prevalence", float("nan")),
@@ -32,6 +35,12 @@ def test_a_value_out_of_range_is_refused_by_name(field: str, value: Any) -> None
     with pytest.raises(InputError, match=field) as caught:
         replace(SyntheticPlan(), **{field: value})
     assert caught.value.allowed
+
+
+def test_a_cohort_that_would_fill_the_disk_is_refused() -> None:
+    assert SyntheticPlan(patients=600, test=400, cells=10_000).cells == 10_000
+    with pytest.raises(InputError, match="found 601; allowed: together with test at most 1,000 at 10,000"):
+        SyntheticPlan(patients=601, test=400, cells=10_000)
 
 
 def test_copies_into_the_test_patients_need_test_patients() -> None:

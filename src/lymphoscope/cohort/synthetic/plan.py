@@ -13,6 +13,9 @@ Leak = Literal["none", "patients", "splits"]
 
 CHALLENGE_PATIENTS, CHALLENGE_TEST, CHALLENGE_MALIGNANT = 163, 42, 113
 
+LARGEST_BAG, LARGEST_COHORT = 10_000, 10_000_000
+"""Most photographs per patient and in all, at the median; ten million take about 100 GB and days to paint."""
+
 
 @dataclass(frozen=True)
 class SyntheticPlan:
@@ -20,8 +23,9 @@ class SyntheticPlan:
 
     Attributes
     ----------
-    patients, test : labelled and unlabelled patients.
-    cells : median photographs per patient; the range scales with it (16 to 198 at the default of 66).
+    patients, test : labelled and unlabelled patients, together at most 10 million / `cells`.
+    cells : median photographs per patient, at most 10,000; the range scales with it (16 to 198 at the
+        default of 66).
     seed : the same plan and seed give the same bytes.
     prevalence : share of malignant patients among the labelled and among the test patients, exact up to
         rounding.
@@ -67,7 +71,13 @@ class SyntheticPlan:
         self._require_type()
         self._require("patients", self.patients >= 2, "2 or more")
         self._require("test", self.test >= 0, "0 or more")
-        self._require("cells", self.cells >= 1, "1 or more")
+        self._require("cells", 1 <= self.cells <= LARGEST_BAG, f"1 to {LARGEST_BAG:,}")
+        most = LARGEST_COHORT // self.cells
+        self._require(
+            "patients",
+            self.patients + self.test <= most,
+            f"together with test at most {most:,} at {self.cells:,} cells each",
+        )
         self._require("seed", self.seed >= 0, "0 or more")
         self._require("prevalence", 0 < self.prevalence < 1, "above 0 and below 1")
         self._require("age_shift", abs(self.age_shift) <= 40, "-40 to 40 years")
