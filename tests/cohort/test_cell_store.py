@@ -53,11 +53,11 @@ def read_files(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Contents that are inspected, which decodes them."""
     seen: list[bytes] = []
-    original: Callable[[bytes], Any] = cell_ingest.inspect_image
+    original: Callable[..., Any] = cell_ingest.inspect_image
 
-    def spy(data: bytes) -> Any:
+    def spy(data: bytes, room: Any = None) -> Any:
         seen.append(data)
-        return original(data)
+        return original(data, room)
 
     monkeypatch.setattr(cell_ingest, "inspect_image", spy)
     return seen

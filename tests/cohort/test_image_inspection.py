@@ -216,8 +216,8 @@ def test_frame_of_another_size_shows_the_whole() -> None:
 def test_border_colour_is_lab_of_the_ring() -> None:
     image = np.full((224, 224, 3), 255, dtype=np.uint8)
     image[8:-8, 8:-8] = 0
-    assert border_colours(border_pixels(image)[None])[0].tolist() == pytest.approx([100, 0, 0], abs=0.5)
+    assert border_colours(border_pixels(image[None]))[0].tolist() == pytest.approx([100, 0, 0], abs=0.5)
     red = np.zeros_like(image)
     red[..., 0] = 255
     # CIE Lab of sRGB red under D65.
-    assert border_colours(border_pixels(red)[None])[0].tolist() == pytest.approx([53.2, 80.1, 67.2], abs=1)
+    assert border_colours(border_pixels(red[None]))[0].tolist() == pytest.approx([53.2, 80.1, 67.2], abs=1)

@@ -11,6 +11,7 @@ import weakref
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -78,12 +79,12 @@ class BlobWriter:
         finally:
             os.close(self._descriptor)
 
-    def append(self, payloads: Sequence[bytes]) -> IntArray:
-        """Write payloads one after another; their offsets, shape (len(payloads),)."""
-        lengths = np.fromiter((len(payload) for payload in payloads), dtype=np.int64, count=len(payloads))
+    def append(self, payloads: Sequence[Sequence[bytes]]) -> IntArray:
+        """Write payloads, each given in parts, one after another; their offsets, shape (len(payloads),)."""
+        lengths = np.array([sum(map(len, parts)) for parts in payloads], dtype=np.int64)
         offsets = self._end + np.cumsum(lengths) - lengths
         with _explained(self.path):
-            _write_all(self._descriptor, b"".join(payloads), self._end)
+            _write_all(self._descriptor, b"".join(chain.from_iterable(payloads)), self._end)
         self._end += int(lengths.sum())
         return offsets
 

@@ -31,10 +31,16 @@ from lymphoscope.cohort.cell_blob import (
     unused_bytes,
 )
 from lymphoscope.cohort.cell_table import ROW, CellTable, Rows, empty_table, latest, load_table, save_table
-from lymphoscope.cohort.image_frames import border_colours, perceptual_hashes
+from lymphoscope.cohort.image_frames import (
+    FRAME,
+    Image,
+    border_colours,
+    border_pixels,
+    perceptual_hashes,
+    thumbnails,
+)
 from lymphoscope.cohort.image_inspection import (
     MAX_FILE_BYTES,
-    Inspection,
     Note,
     Problem,
     inspect_image,
@@ -47,6 +53,10 @@ _PIECES = "piece-*.npz"
 
 CHUNK_FILES, CHUNK_BYTES = 128, 4_000_000
 """What one thread takes at a time; together with the number of threads this bounds the memory."""
+
+GROUP_FILES = 16
+"""What is decoded before the pictures are measured together: a call for each would have the threads wait for
+each other at the interpreter's lock, and more than this would not stay in the processor's cache."""
 
 PIECE_FILES, PIECE_BYTES = 2048, 32_000_000
 """What is committed at a time."""
@@ -160,13 +170,17 @@ def _gone(table: CellTable, files: SourceFiles) -> IntArray:
     return np.array(missing, dtype=np.int64)
 
 
+Payload = tuple[bytes, ...]
+"""A picture and its thumbnail; nothing at all where the file gives no picture."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Looked:
     """A chunk of files that one thread has looked at; payloads are None where the store has them already."""
 
     paths: list[bytes]
     rows: Rows
-    payloads: list[bytes | None]
+    payloads: list[Payload | None]
 
 
 def _ingest(
@@ -260,47 +274,57 @@ def _chunks(files: SourceFiles, to_read: IntArray) -> Iterator[IntArray]:
 def _look_at(base: bytes, paths: list[bytes], stored: Rows, known: KnownRows) -> _Looked:
     """Read, hash and inspect some files."""
     rows = np.zeros(len(paths), dtype=ROW)
-    found: list[Inspection | None] = []
-    for i, path in enumerate(paths):
-        data, size, mtime_ns = _read(base + path)
-        inspection: Inspection | None = None
-        digest = b"" if data is None else hashlib.sha256(data).digest()
-        if data is None:
-            problem = Problem.TOO_LARGE if size > MAX_FILE_BYTES else Problem.UNREADABLE
-            rows[i]["problem"] = problem
-        elif digest in known:
-            rows[i] = stored[known[digest]]
-        else:
-            inspection = inspect_image(data)
-        found.append(inspection)
-        row = rows[i]
-        row["size"], row["mtime_ns"] = size, mtime_ns
-        if digest:
-            row["digest"] = np.frombuffer(digest, dtype=np.uint8)
-    _describe(rows, found)
-    payloads = [None if new is None else _with_thumbnail(new) for new in found]
+    payloads: list[Payload | None] = []
+    frames = np.empty((GROUP_FILES, FRAME, FRAME, 3), dtype=np.uint8)
+    for start in range(0, len(paths), GROUP_FILES):
+        group = slice(start, start + GROUP_FILES)
+        payloads += _look_at_group(base, paths[group], rows[group], frames, stored, known)
     return _Looked(paths, rows, payloads)
 
 
-def _describe(rows: Rows, found: list[Inspection | None]) -> None:
-    """Fill in what was found; rows of files that were not inspected stay as they are."""
-    for row, new in zip(rows, found, strict=True):
-        if new is not None:
+def _look_at_group(
+    base: bytes, paths: list[bytes], rows: Rows, frames: Image, stored: Rows, known: KnownRows
+) -> list[Payload | None]:
+    """Fill in the rows of at most as many files as there are `frames`, which are written over."""
+    payloads: list[Payload | None] = []
+    shown: list[int] = []
+    for i, path in enumerate(paths):
+        row = rows[i]
+        data, size, mtime_ns = _read(base + path)
+        digest = b"" if data is None else hashlib.sha256(data).digest()
+        payload: Payload | None = None
+        if data is None:
+            row["problem"] = Problem.TOO_LARGE if size > MAX_FILE_BYTES else Problem.UNREADABLE
+        elif digest in known:
+            rows[i] = stored[known[digest]]
+        else:
+            new = inspect_image(data, frames[len(shown)])
             row["length"], row["crc32"] = len(new.payload), zlib.crc32(new.payload)
             row["width"], row["height"] = new.width, new.height
             row["format"], row["problem"], row["notes"] = new.format, new.problem, new.notes
-    shown = [(i, new.thumbnail, new.border) for i, new in enumerate(found) if new and new.border is not None]
+            payload = (new.payload,) if new.payload else ()
+            if new.frame is not None:
+                if not np.may_share_memory(new.frame, frames):
+                    frames[len(shown)] = new.frame
+                shown.append(i)
+        payloads.append(payload)
+        row["size"], row["mtime_ns"] = size, mtime_ns
+        if digest:
+            row["digest"] = np.frombuffer(digest, dtype=np.uint8)
     if shown:
-        at, thumbnails, borders = zip(*shown, strict=True)
-        hashes = perceptual_hashes(np.stack(thumbnails))
-        rows["phash"][list(at)] = hashes
-        rows["border_lab"][list(at)] = border_colours(np.stack(borders))
-        rows["notes"][list(at)] |= np.where(hashes == 0, Note.BLANK, Note.NONE).astype(np.uint16)
+        for i, small in zip(shown, _measure(rows, frames[: len(shown)], shown), strict=True):
+            payloads[i] = (*(payloads[i] or ()), small.tobytes())
+    return payloads
 
 
-def _with_thumbnail(inspection: Inspection) -> bytes:
-    small = inspection.thumbnail
-    return inspection.payload + (b"" if small is None else small.tobytes())
+def _measure(rows: Rows, frames: Image, shown: list[int]) -> Image:
+    """Fill in what the rows `shown` say of their frames; the frames' thumbnails."""
+    small = thumbnails(frames)
+    hashes = perceptual_hashes(small)
+    rows["phash"][shown] = hashes
+    rows["border_lab"][shown] = border_colours(border_pixels(frames))
+    rows["notes"][shown] |= np.where(hashes == 0, Note.BLANK, Note.NONE).astype(np.uint16)
+    return small
 
 
 def _read(path: bytes) -> tuple[bytes | None, int, int]:

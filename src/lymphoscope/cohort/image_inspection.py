@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from lymphoscope.cohort.image_frames import Image, border_pixels, thumbnail, to_frame
+from lymphoscope.cohort.image_frames import FRAME, Image, to_frame
 from lymphoscope.cohort.jpeg_segments import JpegHeader, read_jpeg_header
 
 INSPECTION_VERSION = 1
@@ -96,7 +96,7 @@ class Inspection:
     Attributes
     ----------
     width, height : pixels, as declared by the file; 0 where it does not say.
-    thumbnail, border : see `thumbnail` and `border_pixels`; None with a problem.
+    frame : the picture brought to the frame (224, 224, 3), uint8 RGB; None with a problem.
     payload : the picture without metadata: the JPEG file's own compressed pixels, or, for everything that
         is not an 8-bit grey or colour JPEG, a PNG file of its 8-bit RGB pixels. Empty with a problem.
     """
@@ -106,8 +106,7 @@ class Inspection:
     notes: Note = Note.NONE
     width: int = 0
     height: int = 0
-    thumbnail: Image | None = None
-    border: Image | None = None
+    frame: Image | None = None
     payload: bytes = b""
 
 
@@ -128,8 +127,13 @@ class _Picture:
     payload: bytes
 
 
-def inspect_image(data: bytes) -> Inspection:
-    """Look at the bytes of one file. Never raises for what they hold: a fault is a `problem`."""
+def inspect_image(data: bytes, room: Image | None = None) -> Inspection:
+    """Look at the bytes of one file. Never raises for what they hold: a fault is a `problem`.
+
+    Parameters
+    ----------
+    room : uint8 (224, 224, 3) that the frame is decoded into where it can be, and may be part of the result.
+    """
     if not data:
         return Inspection(ImageFormat.UNKNOWN, Problem.EMPTY)
     kind = _sniff(data)
@@ -142,13 +146,12 @@ def inspect_image(data: bytes) -> Inspection:
             declared = _declared_size(data, kind)
         _check_size(*declared)
         with _one_large_picture if declared[0] * declared[1] > _LARGE_PIXELS else nullcontext():
-            picture = _decode_file(data, kind) if header is None else _decode_jpeg(data, header)
+            picture = _decode_file(data, kind) if header is None else _decode_jpeg(data, header, room)
             frame = to_frame(picture.image)
     except _Refused as refusal:
         return Inspection(kind, refusal.problem, width=declared[0], height=declared[1])
     height, width = picture.image.shape[:2]
-    small, border = thumbnail(frame), border_pixels(frame)
-    return Inspection(kind, Problem.NONE, picture.notes, width, height, small, border, picture.payload)
+    return Inspection(kind, Problem.NONE, picture.notes, width, height, frame, picture.payload)
 
 
 def decode_payload(payload: bytes | memoryview) -> Image:
@@ -184,7 +187,7 @@ def _check_size(width: int, height: int) -> None:
         raise _Refused(Problem.TOO_LARGE)
 
 
-def _decode_jpeg(data: bytes, header: JpegHeader) -> _Picture:
+def _decode_jpeg(data: bytes, header: JpegHeader, room: Image | None) -> _Picture:
     if not header.complete:
         raise _Refused(Problem.TRUNCATED)
     notes = Note.DESCRIBED if header.described else Note.NONE
@@ -194,8 +197,9 @@ def _decode_jpeg(data: bytes, header: JpegHeader) -> _Picture:
         picture = _decode_file(data, ImageFormat.JPEG)
         picture.notes |= notes
         return picture
+    buffer = room if header.width == header.height == FRAME else None
     try:
-        image = simplejpeg.decode_jpeg(header.payload, "RGB", strict=True)
+        image = simplejpeg.decode_jpeg(header.payload, "RGB", strict=True, buffer=buffer)
     except ValueError as error:
         raise _Refused(Problem.DAMAGED) from error
     if header.components == 1:
