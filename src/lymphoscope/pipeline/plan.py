@@ -27,11 +27,22 @@ class Submission:
     columns: tuple[str, str] = ("Id", "Predicted")
     values: SubmissionValues = "decision"
 
+    def __post_init__(self) -> None:
+        for name in self.columns:
+            if not name or not name.isprintable() or name[0] in "=+-@":
+                raise InputError(
+                    "this is no name for a column of the submission",
+                    found=name,
+                    allowed="printable text that does not begin with =, +, - or @, as a formula does",
+                )
+        if self.columns[0].casefold() == self.columns[1].casefold():
+            raise InputError("both columns of the submission have the same name", found=self.columns[0])
+
     @classmethod
     def parse(cls, columns: str, values: str) -> Submission:
         """From text such as "ID,LABEL" and "decision"."""
-        names = tuple(name.strip() for name in columns.split(","))
-        if len(names) != 2 or not all(names):
+        names = tuple(name.strip(" ") for name in columns.split(","))
+        if len(names) != 2:
             raise InputError(
                 "the submission's columns cannot be read", found=columns, allowed="two names, e.g. ID,LABEL"
             )
