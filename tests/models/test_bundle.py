@@ -122,6 +122,13 @@ def test_a_newer_schema_asks_for_an_upgrade(bundle: Path, version: int) -> None:
         load_bundle(bundle)
 
 
+@pytest.mark.parametrize("version", [0, -1, True, 1.0, "1", None, "x" * 10_000])
+def test_a_schema_that_never_was_is_refused(bundle: Path, version: Any) -> None:
+    _edit(bundle, lambda d: d.update(schema_version=version), sign=True)
+    with pytest.raises(BundleError, match=r"schema version .{1,40}, which no lymphoscope ever wrote"):
+        load_bundle(bundle)
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1, 2]", '{"format": "other"}', "\x80\x04K\x01.", "[" * 100_000])
 def test_a_foreign_description_is_refused(bundle: Path, text: str) -> None:
     (bundle / DOCUMENT).write_text(text, encoding="latin-1")

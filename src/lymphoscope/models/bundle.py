@@ -92,7 +92,7 @@ def load_bundle(folder: Path) -> Bundle:
 
     Raises
     ------
-    BundleError : no bundle, a foreign file, a changed file, a newer schema, or an unknown recipe.
+    BundleError : no bundle, a foreign file, a changed file, a newer or unknown schema, or an unknown recipe.
     """
     document = _read_document(folder)
     recipe, refits = document["recipe"], document["refits"]
@@ -153,7 +153,12 @@ def _read_document(folder: Path) -> dict[str, Any]:
             f"{path}: is no description of a lymphoscope model. Name the folder called `model` of a run."
         )
     version = document.get("schema_version")
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+    if type(version) is not int or version < 1:
+        raise BundleError(
+            f"{path}: has schema version {version!r:.40}, which no lymphoscope ever wrote. Copy the bundle "
+            "again from where it came from, or fit the model again."
+        )
+    if version > SCHEMA_VERSION:
         raise BundleError(
             f"{path}: was written by a newer lymphoscope (schema {version}; this one reads up to "
             f"{SCHEMA_VERSION}). Upgrade lymphoscope, or fit the model again with this version."
