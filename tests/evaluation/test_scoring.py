@@ -101,6 +101,27 @@ def test_decisions_and_probabilities_in_one_table_are_both_used(tmp_path: Path) 
     assert found.auc.estimate == 0.75
 
 
+@pytest.mark.parametrize(
+    ("predicted", "label", "words"),
+    [
+        ("1.5", "1", r"submission.csv, row 4, column Predicted: patient P2 .*; found 1.5"),
+        ("-0.1", "1", r"submission.csv, row 4, column Predicted: patient P2 .*; found -0.1"),
+        ("nan", "1", r"submission.csv, row 4, column Predicted: patient P2 .*; found nan"),
+        ("inf", "1", r"submission.csv, row 4, column Predicted: patient P2 .*; found inf"),
+        ("1", "2", r"truth.csv, row 3, column LABEL: patient P2 .*; found 2.0"),
+        ("1", "nan", r"truth.csv, row 3, column LABEL: patient P2 .*; found nan"),
+    ],
+)
+def test_a_value_out_of_range_is_an_error_with_file_row_and_column(
+    tmp_path: Path, predicted: str, label: str, words: str
+) -> None:
+    predictions, truth = tmp_path / "submission.csv", tmp_path / "truth.csv"
+    predictions.write_text(f"Id,Predicted\nP1,1\n\nP2,{predicted}\n")
+    truth.write_text(f"ID,LABEL\nP1,0\nP2,{label}\n")
+    with pytest.raises(InputError, match=words):
+        score_files(predictions, truth)
+
+
 def test_what_is_no_number_is_an_error_with_file_row_and_column(tmp_path: Path) -> None:
     predictions, truth = tmp_path / "submission.csv", tmp_path / "truth.csv"
     predictions.write_text("Id,Predicted\nP1,1\nP2,high\n")

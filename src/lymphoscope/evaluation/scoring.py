@@ -78,12 +78,14 @@ class Answers:
     ----------
     ids : patients, as written.
     values : 0, 1, or a probability for predictions; 0, 1 or -1 for the truth.
-    file : where they come from, for messages; or None.
+    file, column, lines : where they come from, for messages: the column's name and the line of each value.
     """
 
     ids: tuple[str, ...]
     values: tuple[float, ...]
     file: Path | None = None
+    column: str | None = None
+    lines: tuple[int, ...] = ()
 
 
 def score(
@@ -188,7 +190,7 @@ def read_answers(
                 found=text,
                 allowed="0, 1 or a probability with a decimal point",
             ) from None
-    return Answers(tuple(ids), tuple(values), path)
+    return Answers(tuple(ids), tuple(values), path, table.header[at], table.lines)
 
 
 def _has_columns(path: Path, names: Sequence[str]) -> bool:
@@ -282,11 +284,13 @@ def _check_same(
 
 def _check_values(answers: Answers, bounds: tuple[float, float], whole: bool) -> None:
     low, high = bounds
-    for patient, value in zip(answers.ids, answers.values, strict=True):
+    for i, (patient, value) in enumerate(zip(answers.ids, answers.values, strict=True)):
         if not low <= value <= high or (whole and value != int(value)):
             raise InputError(
                 f"patient {patient} has a value that is not allowed",
                 file=answers.file,
+                row=answers.lines[i] if answers.lines else None,
+                column=answers.column,
                 found=value,
                 allowed="1 malignant, 0 reactive, -1 unknown" if whole else "0, 1 or a probability between",
             )
