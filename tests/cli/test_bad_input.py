@@ -405,6 +405,25 @@ def test_a_run_folder_that_was_altered(
     assert f"{name}: is not as a run wrote it" in refused("run", tiny_cohort, "-o", out, *FAST)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("predictions.csv", b""),
+        ("predictions.csv", b"id,probability\n"),
+        ("predictions.csv", b"\xff\xfe\x00"),
+        ("metrics.json", b"{}"),
+        ("metrics.json", b'{"ladder": {"protocol": [], "rows": 7}}'),
+    ],
+)
+def test_a_finished_run_that_was_altered_is_not_summed_up(
+    tiny_cohort: Path, tmp_path: Path, finished: Path, name: str, content: bytes
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    (out / name).write_bytes(content)
+    assert f"{name}: is not as a run wrote it" in refused("run", tiny_cohort, "-o", out, *FAST)
+
+
 def test_two_runs_at_once_in_one_folder(tiny_cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with RunFolder.open(out, {"lymphoscope": "held by another run"}):
@@ -560,6 +579,7 @@ def test_predicting_with_photographs_or_table_alone(cohort: Path, tmp_path: Path
     ("predictions", "truth", "options", "words"),
     [
         ("", "ID,LABEL\na,1\nb,0\n", (), "predictions.csv: the table is empty"),
+        ("ID,Predicted\n", "ID,LABEL\na,1\nb,0\n", (), "predictions.csv: the table has a header and no rows"),
         ("ID,Predicted\na,1\nb,0\n", None, (), "truth.csv: there is no such table"),
         ("ID,Predicted\na,yes\nb,0\n", "ID,LABEL\na,1\nb,0\n", (), "row 2, column Predicted"),
         ("ID,Predicted\na,1\nb,0\n", "ID,LABEL\na,1\nb,1\n", (), "hold one class only"),

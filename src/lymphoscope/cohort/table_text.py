@@ -91,7 +91,7 @@ def read_table_text(path: Path, recognised: Callable[[str], bool]) -> TableText:
             "the table is empty" if not header else "the table has a header and no rows",
             file=path,
             allowed="a header line and one row per patient",
-            remedy="Choose another table, or move this one away to read the photographs alone.",
+            remedy="Choose another table; without one, a cohort is read from its photographs alone.",
         )
     width = len(header)
     while width > 1 and not header[width - 1] and all(not any(row[width - 1 :]) for row in rows):
@@ -118,7 +118,7 @@ def _decode(path: Path) -> tuple[str, str]:
             )
         data = path.read_bytes()
     except FileNotFoundError:
-        raise InputError("there is no such table", file=path, remedy="Name the cohort's table.") from None
+        raise InputError("there is no such table", file=path, remedy="Name one that is there.") from None
     except OSError as error:
         raise InputError(
             f"the table cannot be read ({error.strerror})",

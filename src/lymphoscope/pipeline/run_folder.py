@@ -72,13 +72,13 @@ class RunFolder:
             present = _names(path)
             if PLAN not in present:
                 write_json(path / PLAN, plan)
-            elif (found := _read_object(path / PLAN)) != json.loads(to_json(plan)):
+            elif (found := read_object(path / PLAN)) != json.loads(to_json(plan)):
                 raise RunFolderError(
                     f"{path}: holds a run with another plan ({_first_difference(found, plan)}). "
                     "Choose a new folder, or give --overwrite to replace that run."
                 )
             for name in {COHORT, DONE} & present:
-                _read_object(path / name)
+                read_object(path / name)
             yield cls(path, complete=present >= CONTENTS - {LOG, "pieces"})
 
     def __truediv__(self, name: str) -> Path:
@@ -86,7 +86,7 @@ class RunFolder:
 
     def read(self, name: str) -> dict[str, Any]:
         """One of the folder's JSON files."""
-        return _read_object(self.path / name)
+        return read_object(self.path / name)
 
     def log(self, event: str, **fields: Any) -> None:
         """Append one event, with the time, to run.jsonl."""
@@ -131,7 +131,7 @@ def require_run_folder(path: Path) -> None:
         raise RunFolderError(
             f"{path}: is not empty and holds no {PLAN}, so it is not a run folder. Choose a new folder."
         )
-    if present and "lymphoscope" not in _read_object(path / PLAN):
+    if present and "lymphoscope" not in read_object(path / PLAN):
         raise RunFolderError(f"{path / PLAN}: is not the plan of a run. Choose a new folder.")
 
 
@@ -186,16 +186,22 @@ def _remove(target: Path) -> None:
         target.unlink(missing_ok=True)
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in one of a run's JSON files."""
     try:
         value = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise RunFolderError(
-            f"{path}: is not as a run wrote it. Choose a new folder, or remove this one and run again."
-        )
+        raise altered(path)
     return value
+
+
+def altered(path: Path) -> RunFolderError:
+    """The error for a file of a run that someone changed."""
+    return RunFolderError(
+        f"{path}: is not as a run wrote it. Choose a new folder, or remove this one and run again."
+    )
 
 
 def _first_difference(old: dict[str, Any], plan: dict[str, Any]) -> str:

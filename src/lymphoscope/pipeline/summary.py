@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,14 +13,36 @@ from rich.table import Table
 
 from lymphoscope.evaluation.scoring import Score
 from lymphoscope.pipeline.answers import Answers
+from lymphoscope.pipeline.run_folder import COHORT, DONE, altered, read_object
 from lymphoscope.stats.intervals import Interval
 
 Line = str | Table
 
 
 def run_summary(folder: Path) -> Iterator[Line]:
-    """A finished run: the ladder, the decision's quality, the advice, where the files are."""
-    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+    """A finished run: the ladder, the decision's quality, the advice, where the files are.
+
+    Raises
+    ------
+    RunFolderError : a file that this is read from was altered since.
+    """
+    predictions = folder / "predictions.csv"
+    n = _rows(predictions)
+    if n != read_object(folder / COHORT).get("unlabelled"):
+        raise altered(predictions)
+    try:
+        found = list(_measured(read_object(folder / DONE)))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise altered(folder / DONE) from error
+    yield from found
+    yield ""
+    yield f"{n} unlabelled patients predicted: {_path(predictions)}, submission.csv"
+    yield f"Model to keep: {_path(folder / 'model')}"
+    yield f"Report: [bold]{_path(folder / 'report.html')}[/]   (research use only, no diagnosis)"
+
+
+def _measured(metrics: Mapping[str, Any]) -> Iterator[Line]:
+    """What metrics.json says."""
     yield from ladder_lines(metrics["ladder"])
     yield ""
     yield f"[bold]{metrics['recipe']}[/], held out: {escape(metrics['triage']['overall']['sentence'])}"
@@ -28,12 +50,15 @@ def run_summary(folder: Path) -> Iterator[Line]:
     for probe in metrics["probes"]:
         if probe["warns"]:
             yield f"[yellow]{probe['code']}[/] {escape(probe['sentence'])}"
-    predictions = folder / "predictions.csv"
-    n = len(predictions.read_text("utf-8").splitlines()) - 1
-    yield ""
-    yield f"{n} unlabelled patients predicted: {_path(predictions)}, submission.csv"
-    yield f"Model to keep: {_path(folder / 'model')}"
-    yield f"Report: [bold]{_path(folder / 'report.html')}[/]   (research use only, no diagnosis)"
+
+
+def _rows(table: Path) -> int:
+    """Rows below the header of one of a run's tables; -1 where not even a header is left."""
+    try:
+        with table.open(encoding="utf-8", newline="") as stream:
+            return sum(1 for _ in csv.reader(stream)) - 1
+    except (OSError, ValueError, csv.Error):
+        return -1
 
 
 def ladder_lines(ladder: Mapping[str, Any]) -> Iterator[Line]:
