@@ -26,6 +26,8 @@ from lymphoscope.files import atomic_path
 
 LOCK = "lock"
 THUMBNAIL_BYTES = THUMBNAIL * THUMBNAIL
+_GATHERED = 512
+"""Parts written by one call; POSIX systems take 1,024 and more."""
 
 
 def blob_path(folder: Path, generation: int) -> Path:
@@ -84,7 +86,7 @@ class BlobWriter:
         lengths = np.array([sum(map(len, parts)) for parts in payloads], dtype=np.int64)
         offsets = self._end + np.cumsum(lengths) - lengths
         with _explained(self.path):
-            _write_all(self._descriptor, b"".join(chain.from_iterable(payloads)), self._end)
+            _write_all(self._descriptor, list(chain.from_iterable(payloads)), self._end)
         self._end += int(lengths.sum())
         return offsets
 
@@ -127,11 +129,18 @@ def intact_rows(folder: Path, table: CellTable) -> IntArray:
     return np.array(intact, dtype=np.int64)
 
 
-def _write_all(descriptor: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written
+def _write_all(descriptor: int, parts: list[bytes], offset: int) -> None:
+    """Write parts one after another; gathered by the kernel, so that nothing is copied together first."""
+    for first in range(0, len(parts), _GATHERED):
+        gathered = parts[first : first + _GATHERED]
+        size = sum(map(len, gathered))
+        written = os.pwritev(descriptor, gathered, offset)
+        if written < size:  # a signal, or a disk that is nearly full: the rest, whatever it takes
+            rest = memoryview(b"".join(gathered))[written:]
+            while rest:
+                n = os.pwrite(descriptor, rest, offset + size - len(rest))
+                rest = rest[n:]
+        offset += size
 
 
 @contextmanager
