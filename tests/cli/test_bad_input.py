@@ -11,6 +11,7 @@ import random
 import resource
 import shutil
 import struct
+import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from lymphoscope import cli
-from lymphoscope.cli import app
+from lymphoscope.cli.app import app
 from lymphoscope.errors import LymphoscopeError
 from lymphoscope.files import sha256_json, to_json
 from lymphoscope.pipeline.run_folder import RunFolder
@@ -626,6 +627,24 @@ def test_ctrl_c_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.setattr("lymphoscope.models.registry.list_models", interrupted)
     assert ended(monkeypatch, "models") == 130
     assert capsys.readouterr().err.startswith("Stopped.")
+
+
+@pytest.mark.parametrize("module", ["typer", "rich.console", "lymphoscope.cli.options", "numpy", "cv2"])
+def test_ctrl_c_while_the_program_is_being_loaded_is_one_line(tmp_path: Path, module: str) -> None:
+    code = (
+        "import sys\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}: raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "from lymphoscope.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "check", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 130
+    assert done.stderr == "Stopped. The same command goes on where it was, or begins again.\n"
 
 
 class FullDisk(io.StringIO):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from lymphoscope.cli import app
+from lymphoscope.cli.app import app
 
 FAST = ("--folds", "3", "--repeats", "1", "--refits", "3", "--min-cells", "4", "--jobs", "1")
 RECIPE = ("--recipe", "morphology-clinical")
@@ -134,7 +134,7 @@ def test_a_wrong_option_is_one_clear_message(tiny_cohort: Path, cache: Path, wro
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from lymphoscope.cli import app; from typer.testing import CliRunner; "
+        "import sys; from lymphoscope.cli.app import app; from typer.testing import CliRunner; "
         "assert CliRunner().invoke(app, ['run', '--help']).exit_code == 0; "
         "print([m for m in ('numpy', 'pandas', 'sklearn', 'cv2', 'matplotlib') if m in sys.modules])"
     )
