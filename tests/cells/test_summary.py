@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lymphoscope.cells.summary import ALIKENESS, STATISTICS, alikeness, summarise
+from lymphoscope.cells.summary import ALIKENESS, SAMPLED_CELLS, STATISTICS, alikeness, summarise
 from lymphoscope.cohort.bags import Bags
 
 
@@ -77,7 +77,7 @@ def test_alikeness_of_a_uniform_and_a_mixed_patient() -> None:
     distance, volume, dimensions = table.T
     assert distance[0] < 0.5 * distance[1]
     assert volume[0] < volume[1] - 1
-    assert dimensions[1] > 4
+    assert dimensions[1] > 2.5
     assert dimensions[2] == pytest.approx(1.0, abs=1e-3)
 
 
@@ -93,7 +93,46 @@ def test_pairwise_distance_is_that_of_the_pairs() -> None:
 
 def test_alikeness_needs_two_complete_cells() -> None:
     half = np.array([[1.0, 2.0], [np.nan, 2.0], [1.5, np.nan]])
-    table, _ = alikeness(bags_of([half, np.zeros((0, 2)), np.ones((3, 2))]), np.ones(2))
+    bags = bags_of([half, np.zeros((0, 2)), np.ones((3, 2)), np.ones((SAMPLED_CELLS, 2))])
+    table, _ = alikeness(bags, np.ones(2))
     assert np.isnan(table[:2]).all()
     assert table[2, 0] == 0.0
-    assert np.isfinite(table[2]).all()
+    assert np.isnan(table[2, 1:]).all()
+    np.testing.assert_allclose(table[3], [0.0, np.log(0.05), 1.0])
+
+
+@pytest.mark.parametrize("n_columns", [2, 30])
+def test_alikeness_of_as_many_cells_as_are_sampled_is_that_of_their_covariance(n_columns: int) -> None:
+    cells = np.random.default_rng(4).normal(size=(SAMPLED_CELLS, n_columns)).astype(np.float32)
+    table, _ = alikeness(bags_of([cells]), np.ones(n_columns), ridge=0.3)
+    eigenvalues = np.linalg.eigvalsh(np.cov(cells.T.astype(np.float64)))
+    assert table[0, 1] == pytest.approx(np.log(eigenvalues + 0.3).mean())
+    assert table[0, 2] == pytest.approx(eigenvalues.sum() ** 2 / np.square(eigenvalues).sum())
+
+
+@pytest.mark.parametrize("n_columns", [3, 12, 40])
+def test_alikeness_does_not_tell_few_cells_from_many_of_the_same_kind(n_columns: int) -> None:
+    rng = np.random.default_rng(5)
+    mixing = rng.normal(size=(n_columns, n_columns)) * np.geomspace(1, 0.1, n_columns)
+
+    def mean_and_error(n_cells: int) -> tuple[np.ndarray, np.ndarray]:
+        # Heavy tails, since numbers of cells have them.
+        cells = [rng.standard_t(6, size=(n_cells, n_columns)) @ mixing.T for _ in range(300)]
+        table, _ = alikeness(bags_of(cells), np.full(n_columns, mixing.std() * 3))
+        return table.mean(axis=0), table.std(axis=0) / np.sqrt(len(cells))
+
+    (few, error), (many, _) = mean_and_error(16), mean_and_error(128)
+    spread = error * np.sqrt(300)  # between patients of 16 cells
+    assert (np.abs(few - many) < 0.2 * spread).all()
+    assert (np.abs(few - many) < 3.5 * error + 0.02 * np.abs(many)).all()
+
+
+def test_alikeness_depends_on_the_cells_alone() -> None:
+    rng = np.random.default_rng(6)
+    patients = [rng.normal(size=(n, 4)) for n in (25, 60)]
+    table, _ = alikeness(bags_of(patients), np.ones(4), seed=3)
+    shuffled, _ = alikeness(bags_of([rng.permutation(patients[1])]), np.ones(4), seed=3)
+    np.testing.assert_allclose(shuffled[0], table[1], rtol=1e-6)
+    other, _ = alikeness(bags_of(patients), np.ones(4), seed=4)
+    assert (other[:, 1:] != table[:, 1:]).all()
+    np.testing.assert_allclose(other, table, atol=0.15)

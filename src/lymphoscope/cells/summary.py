@@ -15,6 +15,11 @@ STATISTICS = ("mean", "sd", "robust_sd", "q10", "q50", "q90")
 ALIKENESS = ("pairwise_distance", "log_volume", "effective_dimensions")
 """Measures of how alike the cells of a patient are, see `alikeness`."""
 
+SAMPLED_CELLS = 10
+"""Cells in each sample behind a measure that depends on how many cells it is taken from."""
+
+_SAMPLES = 100
+
 _QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
 _NORMAL_IQR = 1.349
 
@@ -69,34 +74,50 @@ def _quantiles(values: npt.NDArray[np.float32], counts: IntArray, offsets: IntAr
     return out
 
 
-def alikeness(bags: Bags, scale: npt.ArrayLike, ridge: float = 0.05) -> tuple[FloatArray, tuple[str, ...]]:
+def alikeness(
+    bags: Bags, scale: npt.ArrayLike, ridge: float = 0.05, seed: int = 0
+) -> tuple[FloatArray, tuple[str, ...]]:
     """How alike the cells of each patient are, shape (n_patients, 3), and the names in `ALIKENESS`.
 
     Columns are divided by `scale` (n_columns,), their spread among the cells of a reference cohort: that is
-    learned from other patients, so it belongs to the model that calls this. With C the covariance of the
-    patient's scaled cells, λ its eigenvalues:
+    learned from other patients, so it belongs to the model that calls this. With C the covariance of scaled
+    cells, λ its eigenvalues:
 
     - pairwise distance: root mean square distance between two cells, √(2 · trace C / n_columns);
     - log volume: mean of log(λ + `ridge`), `ridge` in units of `scale`²;
-    - effective dimensions: (Σλ)² / Σλ², 1 when all cells differ along one line.
+    - effective dimensions: (Σλ)² / Σλ², 1 when all cells differ along one line, at most `SAMPLED_CELLS` − 1.
 
-    Cells with a missing number are left out; fewer than two cells give NaN.
+    The eigenvalues of few cells are more unequal than those of many from the same population. So that
+    patients with few and with many cells can be compared, volume and dimensions are means over random samples
+    of `SAMPLED_CELLS` of a patient's cells, whatever their number; they depend on `seed` and the cells alone.
+
+    Cells with a missing number are left out; fewer than two, or `SAMPLED_CELLS` for volume and dimensions,
+    give NaN.
     """
     values = np.asarray(bags.cells, dtype=np.float64) / np.asarray(scale, dtype=np.float64)
     out = np.full((len(bags), len(ALIKENESS)), np.nan)
     complete: npt.NDArray[np.bool_] = np.asarray(np.isfinite(values).all(axis=1))
-    covariances, patients = [], []
     for i, (start, stop) in enumerate(itertools.pairwise(bags.offsets)):
         cells = values[start:stop][complete[start:stop]]
         if len(cells) >= 2:
-            centred = cells - cells.mean(axis=0)
-            covariances.append(centred.T @ centred / (len(cells) - 1))
-            patients.append(i)
-    if patients:
-        eigenvalues = np.maximum(np.linalg.eigvalsh(np.stack(covariances)), 0.0)
-        total = eigenvalues.sum(axis=1)
-        squares = np.square(eigenvalues).sum(axis=1)
-        out[patients, 0] = np.sqrt(2 * total / values.shape[1])
-        out[patients, 1] = np.log(eigenvalues + ridge).mean(axis=1)
-        out[patients, 2] = np.divide(total**2, squares, out=np.ones_like(total), where=squares > 0)
+            out[i, 0] = np.sqrt(2 * cells.var(axis=0, ddof=1).mean())
+        if len(cells) >= SAMPLED_CELLS:
+            out[i, 1:] = _volume_and_dimensions(cells, ridge, np.random.default_rng(seed))
     return out, ALIKENESS
+
+
+def _volume_and_dimensions(cells: FloatArray, ridge: float, rng: np.random.Generator) -> tuple[float, float]:
+    """Log volume and effective dimensions of samples of `SAMPLED_CELLS` cells, averaged over the samples."""
+    cells = cells[np.lexsort(cells.T)]  # the order of a patient's files says nothing
+    order = rng.random((_SAMPLES, len(cells)))
+    samples = cells[np.argpartition(order, SAMPLED_CELLS - 1, axis=1)[:, :SAMPLED_CELLS]]
+    samples -= samples.mean(axis=1, keepdims=True)
+    # Products of cells have the eigenvalues of the covariance, apart from zeros, and are fewer than columns.
+    products = samples @ samples.transpose(0, 2, 1) / (SAMPLED_CELLS - 1)
+    n_columns = cells.shape[1]
+    eigenvalues = np.zeros((_SAMPLES, max(n_columns, SAMPLED_CELLS)))
+    eigenvalues[:, -SAMPLED_CELLS:] = np.maximum(np.linalg.eigvalsh(products), 0.0)
+    eigenvalues = eigenvalues[:, -n_columns:]  # the largest stand last; all before these are zero
+    total, squares = eigenvalues.sum(axis=1), np.square(eigenvalues).sum(axis=1)
+    dimensions = np.divide(total**2, squares, out=np.ones_like(total), where=squares > 0)
+    return float(np.log(eigenvalues + ridge).mean()), float(dimensions.mean())
