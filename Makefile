@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Two numeric threads that spin on shared cores are slower than one that sleeps.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: demo test lint types layers check-all clean
+.PHONY: demo test lint types layers pages check-all clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,12 +24,16 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python docs/generate.py --check
 
 types: $(STAMP)
 	$(BIN)/mypy
 
 layers: $(STAMP)
 	$(BIN)/lint-imports
+
+pages: $(STAMP)
+	$(BIN)/python docs/generate.py
 
 check-all: lint types layers test
 

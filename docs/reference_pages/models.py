@@ -1,17 +1,11 @@
-"""The reference page of all recipes, made from their YAML, signatures and docstrings.
-
-`python -m lymphoscope.models.reference docs/reference/models.md` writes it anew.
-"""
+"""The page of all recipes, made from their YAML, signatures and docstrings."""
 
 from __future__ import annotations
 
 import inspect
 import re
-import sys
-from pathlib import Path
 from typing import Any
 
-from lymphoscope.files import write_text
 from lymphoscope.models.base import BagClassifier
 from lymphoscope.models.registry import (
     RecipeInfo,
@@ -29,7 +23,7 @@ _SEES = {
 }
 _HEAD = """# Models
 
-<!-- Made by `python -m lymphoscope.models.reference docs/reference/models.md`; edit the models instead. -->
+<!-- Made by `python docs/generate.py`; edit the models instead. -->
 
 A recipe is a model with its settings under a name: `lymphoscope evaluate COHORT --recipe NAME`, or
 `create_model("NAME")` in Python. [Add a model](../how-to/add-a-model.md) says how to make one of your own.
@@ -37,7 +31,7 @@ A recipe is a model with its settings under a name: `lymphoscope evaluate COHORT
 """
 
 
-def reference_page() -> str:
+def page() -> str:
     """Markdown of every recipe: what it is, where it comes from, and its parameters."""
     recipes = list_models()
     rows = [f"| [`{r.name}`](#{r.name}) | {_sees(r)} | {r.summary} |" for r in recipes]
@@ -93,7 +87,3 @@ def _shown(value: Any) -> str:
         if value in (True, False)
         else str(value)
     )
-
-
-if __name__ == "__main__":
-    write_text(Path(sys.argv[1]), reference_page())

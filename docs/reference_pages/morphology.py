@@ -1,14 +1,10 @@
-"""Write docs/reference/morphology.md from the columns: `python docs/generate_morphology.py`."""
+"""The page of all per-cell numbers, made from their columns."""
 
 from __future__ import annotations
 
 from itertools import groupby
-from pathlib import Path
 
 from lymphoscope.cells.columns import COLUMNS, MORPHOLOGY_VERSION, Column
-from lymphoscope.files import write_text
-
-PAGE = Path(__file__).parent / "reference" / "morphology.md"
 
 INTRODUCTION = f"""\
 # Per-cell numbers
@@ -25,7 +21,7 @@ areas into µm and µm². A cell with next to no cytoplasm (fewer than 10 pixels
 just outside its nucleus in the colour and texture columns of the cytoplasm.
 How the outlines are found, and how good they are: [segmentation](../explanation/segmentation.md).
 
-This page is written from the program by `python docs/generate_morphology.py`.
+This page is written from the program by `python docs/generate.py`.
 """
 
 GROUPS = {
@@ -53,7 +49,3 @@ def page() -> str:
 def _row(column: Column) -> str:
     unit = column.unit.replace("*", "\\*") or "–"
     return f"| `{column.name}` | {unit} | {column.meaning.replace('*', chr(92) + '*')} |"
-
-
-if __name__ == "__main__":
-    write_text(PAGE, page())

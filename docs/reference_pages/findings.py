@@ -1,17 +1,13 @@
-"""Write docs/reference/findings.md from the classes of findings: `python docs/generate_findings.py`."""
+"""The page of all findings, made from their classes."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import pkgutil
-from pathlib import Path
 
 import lymphoscope
 from lymphoscope.cohort.findings import Finding, all_kinds
-from lymphoscope.files import write_text
-
-PAGE = Path(__file__).parent / "reference" / "findings.md"
 
 INTRODUCTION = """\
 # Findings
@@ -21,7 +17,7 @@ An **error** makes results wrong: a run stops, and `check` exits with 1. A **war
 **info** says what was done. `--ignore CODE` leaves a kind out; an error that is ignored stops no run, and
 what it concerns is treated as its entry here says. `--json` gives the same list to machines.
 
-This page is written from the program by `python docs/generate_findings.py`.
+This page is written from the program by `python docs/generate.py`.
 """
 
 GROUPS = {
@@ -47,8 +43,11 @@ def page() -> str:
 def shipped_kinds() -> list[type[Finding]]:
     """Every kind of finding in the package, by code."""
     for module in pkgutil.walk_packages(lymphoscope.__path__, "lymphoscope."):
-        if not module.name.endswith("__main__"):
+        try:
             importlib.import_module(module.name)
+        except ModuleNotFoundError as error:  # of a package that is optional
+            if error.name is None or error.name.startswith("lymphoscope"):
+                raise
     return [kind for kind in all_kinds() if kind.__module__.startswith("lymphoscope.")]
 
 
@@ -62,7 +61,3 @@ def _entry(kind: type[Finding]) -> str:
     return (
         f"### {kind.code}\n\n**{kind.title}** ({kind.severity}). {meaning}\n\n*What to do:* {kind.remedy}\n"
     )
-
-
-if __name__ == "__main__":
-    write_text(PAGE, page())

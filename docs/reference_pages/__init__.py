@@ -1,0 +1,1 @@
+"""Text of each reference page, made from the program."""
