@@ -20,7 +20,6 @@ MOMENTUM = 0.9
 
 def make_optimiser(
     parameters: Iterable[nn.Parameter],
-    *,
     kind: OptimiserKind = "adamw",
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
@@ -59,7 +58,6 @@ def learning_rate_at(
     epoch: int,
     n_epochs: int,
     base: float,
-    *,
     kind: ScheduleKind = "constant",
     decay: float = 0.975,
     warmup_epochs: int = 0,
