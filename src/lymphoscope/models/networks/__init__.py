@@ -1,0 +1,1 @@
+"""Networks that look at photographs of cells, found by their file being here; see `base`."""

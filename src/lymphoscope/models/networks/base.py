@@ -1,0 +1,277 @@
+"""What every network keeps to, networks by name, and published weights for their backbones.
+
+A network is a function in a file of this package under the decorator `network`; nothing is listed anywhere.
+Nothing but torch, the standard library and this package's plain modules is imported, so that networks also
+build on a bare machine with an accelerator.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import math
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lymphoscope.errors import InputError
+from lymphoscope.files import sha256_file
+from lymphoscope.models import networks
+
+N_CLINICAL = 3
+"""Clinical values beside the images: age, lymphocyte count (or its logarithm) and sex, in this order."""
+
+
+class CellNetwork(nn.Module, ABC):
+    """Photographs and clinical values in, two logits out, in two steps.
+
+    The same network is trained by cell (the head sees every cell) and by patient (features are averaged over
+    the cells of a patient, then the head sees one row per patient). So nothing in `head` may depend on the
+    number of rows, and batch normalisation does not belong there. In `eval()` a row's result does not depend
+    on the other rows.
+
+    Attributes
+    ----------
+    takes_clinical : whether the clinical values change the result.
+    frozen_features : `features` is not trained: its parameters require no gradient, its modules stay in
+        `eval()` whatever `train()` says, and what it gives may be computed once.
+    """
+
+    takes_clinical: bool
+    frozen_features: bool = False
+
+    @abstractmethod
+    def features(self, images: Tensor, clinical: Tensor) -> Tensor:
+        """What the network sees in each cell.
+
+        Parameters
+        ----------
+        images : float32 (n, 3, S, S), normalised, S the `image_size` of the network; any memory format.
+        clinical : float32 (n, 3), scaled; 0 stands for missing.
+
+        Returns
+        -------
+        (n, n_features)
+        """
+
+    @abstractmethod
+    def head(self, features: Tensor, clinical: Tensor) -> Tensor:
+        """Logits of reactive and malignant, (n, 2), from features (n, n_features) and clinical (n, 3).
+
+        Rows are cells, or patients whose features were averaged.
+        """
+
+    def forward(self, images: Tensor, clinical: Tensor) -> Tensor:
+        """`head` of `features`, each cell for itself, (n, 2)."""
+        return self.head(self.features(images, clinical), clinical)
+
+    def pretrained_parts(self) -> dict[str, nn.Module] | None:
+        """The modules that a public torchvision checkpoint fits, by the prefix of their keys there."""
+        return None
+
+
+Builder = Callable[[float, int], CellNetwork]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    build: Builder
+    smallest_image: int
+
+
+_entries: dict[str, _Entry] = {}
+
+
+def network(name: str, *, smallest_image: int = 32) -> Callable[[Builder], Builder]:
+    """Make a function (width, image_size) → network known under `name`.
+
+    `smallest_image` is the side in pixels below which nothing would be left of the image.
+    """
+
+    def register(build: Builder) -> Builder:
+        known = _entries.get(name)
+        if known is not None and known.build.__module__ != build.__module__:
+            raise ValueError(f"two networks are called {name}: {known.build.__module__}, {build.__module__}")
+        _entries[name] = _Entry(build, smallest_image)
+        return build
+
+    return register
+
+
+def list_networks() -> tuple[str, ...]:
+    """Names of all networks, sorted."""
+    return tuple(sorted(_found()))
+
+
+def create_network(name: str, width: float = 1.0, image_size: int = 112) -> CellNetwork:
+    """A network with fresh weights, drawn from torch's global generator.
+
+    Parameters
+    ----------
+    name : one of `list_networks`.
+    width : multiplies all numbers of channels and hidden units; 1 is the published size.
+    image_size : side of the images in pixels.
+
+    Raises
+    ------
+    InputError : no such network, or a size that it cannot have.
+    """
+    entries = _found()
+    if name not in entries:
+        close = difflib.get_close_matches(name, entries, n=3, cutoff=0.5)
+        raise InputError(
+            "no network has this name",
+            found=name,
+            allowed=", ".join(sorted(entries)),
+            remedy=f"Did you mean {' or '.join(close)}?" if close else None,
+        )
+    entry = entries[name]
+    if not (math.isfinite(width) and width > 0):
+        raise InputError(f"network {name} cannot have this width", found=width, allowed="above 0")
+    if image_size < entry.smallest_image:
+        raise InputError(
+            f"network {name} leaves nothing of images this small",
+            found=image_size,
+            allowed=f"image_size of at least {entry.smallest_image}",
+        )
+    return entry.build(width, image_size)
+
+
+def _found() -> Mapping[str, _Entry]:
+    """Every network of this package; its files are imported the first time somebody asks."""
+    for module in pkgutil.iter_modules(networks.__path__):
+        importlib.import_module(f"{networks.__name__}.{module.name}")
+    return _entries
+
+
+# ---- published weights -------------------------------------------------------------------------------------
+
+_CLASSIFIER = ("fc.", "classifier.")
+_COUNTER = "num_batches_tracked"
+_CONVERT = (
+    "If you trust its origin, convert it where it came from: "
+    'safetensors.torch.save_file(model.state_dict(), "weights.safetensors").'
+)
+
+
+def read_weights(path: Path | str) -> tuple[dict[str, Tensor], str]:
+    """Tensors of a checkpoint by name, on the CPU, and the SHA-256 of its file.
+
+    `.safetensors`, or `.pth` and `.pt` through torch's reader that takes tensors only and runs no code.
+
+    Raises
+    ------
+    InputError : no such file, another suffix, or not a plain checkpoint of tensors.
+    """
+    path = Path(path)
+    read = _READERS.get(path.suffix.lower())
+    if read is None:
+        raise InputError(
+            "weights of this kind are not read",
+            file=path,
+            found=path.suffix,
+            allowed=", ".join(_READERS),
+            remedy=_CONVERT,
+        )
+    if not path.is_file():
+        raise InputError(
+            "there is no file of weights here",
+            file=path,
+            allowed=", ".join(f"a {suffix} file" for suffix in _READERS),
+            remedy="Give the path of a checkpoint that you have downloaded.",
+        )
+    try:
+        state = read(path)
+    except Exception as error:  # both readers raise whatever their parser stumbles over
+        raise InputError(
+            "this file cannot be read as tensors alone",
+            file=path,
+            found=str(error).strip().partition("\n")[0][:120] or type(error).__name__,
+            allowed="a checkpoint that holds nothing but named tensors",
+            remedy=_CONVERT,
+        ) from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(
+            "this file holds more than named tensors",
+            file=path,
+            found=_some(list(state)) if isinstance(state, Mapping) else type(state).__name__,
+            allowed="a state dict: one tensor per name",
+            remedy=f"Save the state dict alone. {_CONVERT}",
+        )
+    return dict(state), sha256_file(path)
+
+
+def load_backbone(network: CellNetwork, state: Mapping[str, Tensor]) -> None:
+    """Put a public torchvision checkpoint into the backbone of `network`.
+
+    Every key of the backbone must be there with its shape and finite values; only the checkpoint's own
+    classification head (fc.*, classifier.*) is left over. The counters of batch normalisation
+    (num_batches_tracked), which torchvision's older files lack and nothing here reads, may be missing.
+    Nothing is loaded unless everything fits.
+
+    Raises
+    ------
+    InputError : the network has no such backbone, or the checkpoint does not fit it.
+    """
+    parts = network.pretrained_parts()
+    if parts is None:
+        raise InputError(
+            "published weights do not fit a network of this kind",
+            found=type(network).__name__,
+            allowed=", ".join(_with_backbone()),
+            remedy="Train it without them, or choose one of these networks.",
+        )
+    own = {prefix + key: value for prefix, part in parts.items() for key, value in part.state_dict().items()}
+    missing = [key for key in own if key not in state and not key.endswith(_COUNTER)]
+    extra = [key for key in state if key not in own and not key.startswith(_CLASSIFIER)]
+    unfit = [f"{key} {why}" for key in own if key in state and (why := _misfit(own[key], state[key]))]
+    faults = {"missing": missing, "not of this backbone": extra, "does not fit": unfit}
+    if any(faults.values()):
+        raise InputError(
+            "these weights are not of the network's backbone",
+            found="; ".join(f"{what}: {_some(keys)}" for what, keys in faults.items() if keys),
+            allowed=f"all {len(own)} keys of the backbone ({_some(list(own))}) with its shapes, and beside "
+            f"them {' and '.join(f'{prefix}*' for prefix in _CLASSIFIER)}",
+            remedy="Take torchvision's checkpoint of the same architecture, and width 1.",
+        )
+    with torch.no_grad():
+        for key in own.keys() & state.keys():
+            own[key].copy_(state[key])  # the tensors of a state dict are the network's own
+
+
+def _read_safetensors(path: Path) -> object:
+    from safetensors.torch import load_file  # a bare machine may lack it
+
+    return load_file(path)
+
+
+def _read_pickle(path: Path) -> object:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+_READERS = {".safetensors": _read_safetensors, ".pth": _read_pickle, ".pt": _read_pickle}
+
+
+def _misfit(own: Tensor, came: Tensor) -> str | None:
+    if own.shape != came.shape:
+        return f"{tuple(came.shape)} for {tuple(own.shape)}"
+    if own.is_floating_point() != came.is_floating_point():
+        return f"{came.dtype} for {own.dtype}"
+    if not bool(torch.isfinite(came).all()):
+        return "is not finite"
+    return None
+
+
+def _with_backbone() -> list[str]:
+    with torch.device("meta"):  # no memory, no random numbers
+        return [name for name in list_networks() if create_network(name).pretrained_parts() is not None]
+
+
+def _some(keys: list[str], shown: int = 3) -> str:
+    more = f" and {len(keys) - shown} more" if len(keys) > shown else ""
+    return ", ".join(keys[:shown]) + more

@@ -1,0 +1,94 @@
+"""Parts that several networks share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lymphoscope.models.networks.base import N_CLINICAL, CellNetwork
+
+
+def scaled(channels: int, width: float) -> int:
+    """`channels` times `width`, rounded, at least 1."""
+    return max(1, round(channels * width))
+
+
+def convolution_block(inputs: int, outputs: int) -> list[nn.Module]:
+    """3 × 3 convolution that keeps the size, batch normalisation (which has the bias), ReLU."""
+    return [
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    ]
+
+
+def initialise_convolutions(module: nn.Module) -> None:
+    """Weights of all convolutions with the variance 2 / fan-in of He et al. 2015 (equation 10), bias 0.
+
+    Not with 2 / fan-out, as is usual for these backbones: without batch normalisation (VGG) the signal would
+    shrink by √(3 / 512) on its way through the layers, and small batches are then learned less reliably.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def two_logits(logit: Tensor) -> Tensor:
+    """The logits (0, z) that say the same as one logit z of malignant, (n, 1) → (n, 2)."""
+    return torch.cat([torch.zeros_like(logit), logit], dim=1)
+
+
+class ClinicalHead(nn.Module):
+    """Dense layers 120, 84 and 2 on features with the clinical values beside them (report B)."""
+
+    def __init__(self, n_features: int, width: float) -> None:
+        super().__init__()
+        first, second = scaled(120, width), scaled(84, width)
+        self.layers = nn.Sequential(
+            nn.Linear(n_features + N_CLINICAL, first),
+            nn.ReLU(),
+            nn.Linear(first, second),
+            nn.ReLU(),
+            nn.Linear(second, 2),
+        )
+
+    def forward(self, features: Tensor, clinical: Tensor) -> Tensor:
+        """(n, n_features) and (n, 3) → (n, 2)."""
+        return self.layers(torch.cat([features, clinical], dim=1))
+
+
+class BackboneNetwork(CellNetwork):
+    """A backbone in place of report B's two convolutions: its global average, then report B's dense layers.
+
+    Parameters
+    ----------
+    backbone : (n, 3, S, S) → (n, n_features, s, s).
+    n_features : channels of the backbone's last map.
+    width : of the dense layers.
+    prefix : what stands before the backbone's keys in torchvision's public checkpoint of it; None where there
+        is no such checkpoint.
+    """
+
+    takes_clinical = True
+
+    def __init__(
+        self, backbone: nn.Module, n_features: int, width: float, *, prefix: str | None = None
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.dense = ClinicalHead(n_features, width)
+        self._prefix = prefix
+
+    def features(self, images: Tensor, clinical: Tensor) -> Tensor:
+        """Global average of the backbone's last map, (n, n_features)."""
+        return self.backbone(images).mean(dim=(2, 3))
+
+    def head(self, features: Tensor, clinical: Tensor) -> Tensor:
+        """Dense layers on features and clinical values, (n, 2)."""
+        return self.dense(features, clinical)
+
+    def pretrained_parts(self) -> dict[str, nn.Module] | None:
+        """The backbone, where torchvision publishes one like it."""
+        return None if self._prefix is None else {self._prefix: self.backbone}
