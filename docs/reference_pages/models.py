@@ -36,24 +36,33 @@ def page() -> str:
     recipes = list_models()
     rows = [f"| [`{r.name}`](#{r.name}) | {_sees(r)} | {r.summary} |" for r in recipes]
     table = ["| recipe | looks at | in one sentence |", "|---|---|---|", *rows]
-    return _HEAD + "\n".join(table) + "\n\n" + "\n".join(map(_section, recipes))
+    firsts: dict[type[BagClassifier], RecipeInfo] = {}
+    sections = [_section(r, firsts.setdefault(estimator_class(r), r)) for r in recipes]
+    return _HEAD + "\n".join(table) + "\n\n" + "\n".join(sections)
 
 
 def parameter_texts(estimator: type[BagClassifier]) -> dict[str, str]:
     """What the class's docstring says of each parameter, on one line each."""
     doc = inspect.cleandoc(estimator.__doc__ or "")
     block = re.search(r"^Parameters\n-+\n(.*?)(?=^\w[^\n]*\n-+\n|\Z)", doc, re.DOTALL | re.MULTILINE)
-    parts = re.split(r"^(\w+) : ", block.group(1), flags=re.MULTILINE)[1:] if block else []
-    return {name: " ".join(text.split()) for name, text in zip(parts[::2], parts[1::2], strict=True)}
+    parts = re.split(r"^(\w[\w, ]*) : ", block.group(1), flags=re.MULTILINE)[1:] if block else []
+    return {
+        name: " ".join(text.split())
+        for names, text in zip(parts[::2], parts[1::2], strict=True)
+        for name in names.split(", ")
+    }
 
 
 def _sees(info: RecipeInfo) -> str:
     return _SEES[info.cell_input]
 
 
-def _section(info: RecipeInfo) -> str:
+def _section(info: RecipeInfo, first: RecipeInfo) -> str:
+    """One recipe; in full where it is the first of its class, else only what sets it apart from that."""
     estimator = estimator_class(info)
     text = inspect.cleandoc(estimator.__doc__ or "").split("\nParameters\n")[0].strip()
+    if info is not first:
+        text = f"As [{first.name}](#{first.name}), but for:"
     lines = [
         f"## {info.name}",
         "",
@@ -64,26 +73,37 @@ def _section(info: RecipeInfo) -> str:
         "",
         text,
         "",
-        *_parameter_table(info, estimator),
+        *_parameter_table(info, first, estimator),
+        *_budgets(info),
     ]
     return "\n".join(lines)
 
 
-def _parameter_table(info: RecipeInfo, estimator: type[BagClassifier]) -> list[str]:
+def _parameter_table(info: RecipeInfo, first: RecipeInfo, estimator: type[BagClassifier]) -> list[str]:
     properties = settings_schema(estimator).model_json_schema()["properties"]
     values, texts = create_model(info.name).get_params(deep=False), parameter_texts(estimator)
+    known = {} if info is first else create_model(first.name).get_params(deep=False)
     rows = [
         f"| `{name}` | `{_shown(values[name])}` | {allowed_values(schema)} | {texts[name]} |"
         for name, schema in properties.items()
+        if name not in known or known[name] != values[name]
     ]
     return ["| parameter | here | allowed | meaning |", "|---|---|---|---|", *rows, ""]
 
 
+def _budgets(info: RecipeInfo) -> list[str]:
+    """What smaller budgets set otherwise."""
+    return [
+        f"`{info.name}@{budget}`: "
+        + (", ".join(f"`{name}` {_shown(value)}" for name, value in changed.items()) or "the same")
+        + ".\n"
+        for budget, changed in info.budgets.items()
+    ]
+
+
 def _shown(value: Any) -> str:
-    return (
-        ", ".join(value)
-        if isinstance(value, tuple)
-        else str(value).lower()
-        if value in (True, False)
-        else str(value)
-    )
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return str(value)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from lymphoscope.models.base import BagClassifier, CellInput
 
 _FIELDS = {"estimator", "cells", "title", "summary", "source", "settings"}
+_OPTIONAL = {"budgets"}
+
+FULL_BUDGET = "paper"
+"""The budget that is a recipe's settings as they are."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class RecipeInfo:
     module : file of this package, without suffix, that holds the estimator.
     estimator : name of its class there.
     settings : values that differ from the class's defaults.
+    budgets : name of each smaller budget, and what it sets otherwise; empty where there is nothing to save.
     """
 
     name: str
@@ -49,6 +54,7 @@ class RecipeInfo:
     module: str
     estimator: str
     settings: Mapping[str, Any]
+    budgets: Mapping[str, Mapping[str, Any]]
 
 
 def list_models() -> tuple[RecipeInfo, ...]:
@@ -57,8 +63,12 @@ def list_models() -> tuple[RecipeInfo, ...]:
 
 
 def recipe_info(name: str) -> RecipeInfo:
-    """The recipe called `name`; an unknown name is an `InputError` that suggests close ones."""
+    """The recipe called `name`, with or without a budget (`name@budget`).
+
+    An unknown name is an `InputError` that suggests close ones.
+    """
     recipes = _recipes()
+    name = name.partition("@")[0]
     if name not in recipes:
         raise InputError(
             "no recipe has this name",
@@ -72,13 +82,38 @@ def recipe_info(name: str) -> RecipeInfo:
 def create_model(name: str, **overrides: Any) -> BagClassifier:
     """An unfitted model of recipe `name`, with some parameters set otherwise than the recipe has them.
 
+    Parameters
+    ----------
+    name : of the recipe; "name@budget" takes a smaller budget of it.
+
     Raises
     ------
-    InputError : no such recipe, no such parameter, or a value that the parameter's type does not allow.
+    InputError : no such recipe or budget, no such parameter, or a value that its type does not allow.
     """
     info = recipe_info(name)
     estimator = estimator_class(info)
-    return estimator(**_validated(name, estimator, {**info.settings, **overrides}))
+    settings = {**info.settings, **_budget(info, name), **overrides}
+    return estimator(**_validated(info.name, estimator, settings))
+
+
+def with_budget(name: str, budget: str | None) -> str:
+    """The name of the recipe at that budget: `name` itself where the recipe has none, or at its full one."""
+    if budget in (None, FULL_BUDGET) or not recipe_info(name).budgets or "@" in name:
+        return name
+    _budget(recipe_info(name), f"{name}@{budget}")
+    return f"{name}@{budget}"
+
+
+def _budget(info: RecipeInfo, name: str) -> Mapping[str, Any]:
+    """What the budget that `name` asks for sets otherwise than the recipe."""
+    budget = name.partition("@")[2] or FULL_BUDGET
+    if budget != FULL_BUDGET and budget not in info.budgets:
+        raise InputError(
+            f"recipe {info.name} has no budget of this name",
+            found=budget,
+            allowed=", ".join([*info.budgets, FULL_BUDGET]),
+        )
+    return info.budgets.get(budget, {})
 
 
 def estimator_class(info: RecipeInfo) -> type[BagClassifier]:
@@ -113,7 +148,7 @@ def _recipes() -> dict[str, RecipeInfo]:
     recipes: dict[str, RecipeInfo] = {}
     for path in sorted(path for folder in models.__path__ for path in Path(folder).glob("*.yaml")):
         for name, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
-            if set(entry) != _FIELDS or name in recipes:
+            if set(entry) - _OPTIONAL != _FIELDS or name in recipes:
                 raise ValueError(f"{path.name}, {name}: needs the fields {sorted(_FIELDS)}, and a name once")
             recipes[name] = RecipeInfo(
                 name=name,
@@ -124,6 +159,7 @@ def _recipes() -> dict[str, RecipeInfo]:
                 module=path.stem,
                 estimator=entry["estimator"],
                 settings=entry["settings"] or {},
+                budgets=entry.get("budgets") or {},
             )
     order = ("none", "numbers", "images")
     return dict(sorted(recipes.items(), key=lambda item: order.index(item[1].cell_input)))

@@ -1,0 +1,391 @@
+"""Networks on photographs of cells, trained by cell or by patient, behind the contract of every model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Le, Lt
+from torch import nn
+
+from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
+from lymphoscope.errors import InputError
+from lymphoscope.models.base import BagClassifier, CellInput, Labels, State, check_labels
+from lymphoscope.models.clinical_inputs import ClinicalInputs, Scaling
+from lymphoscope.models.image_inputs import HeadAlone, canonical_order, inner_split, joined, pixels
+from lymphoscope.models.learned import pack, pack_text, unpack, unpack_text
+from lymphoscope.models.networks.base import CellNetwork, create_network, load_backbone, read_weights
+from lymphoscope.models.patient_calibration import PatientCalibration
+from lymphoscope.training.augmentation import IMAGENET, Augmentation, Normalisation
+from lymphoscope.training.curves import Epoch
+from lymphoscope.training.loop import Watch, selected_epoch, train
+from lymphoscope.training.prediction import CellData, left_out, pool, predict_features, predict_logits
+from lymphoscope.training.settings import Pooling, Precision, Selection, TrainingSettings, Unit
+
+AUGMENTATIONS = {
+    "none": Augmentation(),
+    "flips": Augmentation(flips=True, quarter_turns=True),
+    "all": Augmentation(
+        flips=True,
+        quarter_turns=True,
+        rotation=180.0,
+        shift=0.05,
+        scale=0.1,
+        brightness=0.1,
+        contrast=0.1,
+        stain=0.1,
+    ),
+}
+"""Report B's, and report A's with mild changes of stain."""
+
+INNER_SPLIT = 1
+"""Stream of random numbers beside that of the training itself."""
+
+
+class ImageClassifier(BagClassifier):
+    """A network trained on photographs of single cells, with or without the clinical values.
+
+    Every cell carries its patient's label, and a patient is what its cells say together; or the features of
+    a patient's cells are averaged and the patient is the example. Some training patients are held out: they
+    choose the epoch, if one is chosen, and calibrate the patients' scores, so that probabilities are meant at
+    the prevalence of the training patients. Patients without photographs get that prevalence.
+
+    Parameters
+    ----------
+    network : name of the network; see `lymphoscope.models.networks`.
+    width : multiplies its numbers of channels; 1 is the published size.
+    image_size : side in pixels of the centre of each photograph that it sees.
+    segmented : what is not the cell is painted over before the network sees it.
+    unit : what is an example, "cell" or "patient".
+    pooling : how cells become a patient where the cell is the example: mean of their "probability", mean of
+        their "logit", or "vote".
+    clinical_scaling : "standard" (age and log count to mean 0 and variance 1) or "minmax" (age and count to
+        0–1), on the training patients; sex is 0 or 1 either way. Missing values become the mean.
+    clinical_masking : share of examples in which each clinical value is hidden with probability 0.5 while
+        training.
+    epochs : at most; see `selection` and `patience`.
+    batch_size : cells or patients, by `unit`.
+    cells_per_patient : drawn anew per patient and epoch; None takes all.
+    optimiser : algorithm of descent.
+    learning_rate : of the first epoch.
+    weight_decay : of the optimiser.
+    schedule : how the learning rate changes from epoch to epoch.
+    decay : factor per epoch where the schedule is "exponential".
+    loss : what is minimised.
+    positive_weight : of malignant examples in the loss, reactive ones weigh 1.
+    label_smoothing : share of the target that is spread over both classes.
+    clip_norm : largest norm of the gradient.
+    balance : how unequal classes are evened out, within the training patients.
+    balance_by : what is counted for it.
+    augmentation : "none", "flips" (mirroring and quarter turns) or "all" (also free rotation, shift, scale,
+        brightness, contrast and stain).
+    normalisation : "imagenet", or the training "cohort"'s own mean and deviation.
+    selection : "inner" keeps the epoch with the lowest loss on the patients held out within the training
+        patients, "last" the last epoch. "scored-fold" keeps the one with the best balanced accuracy on the
+        very patients that are scored, as the reports did, and is optimistic.
+    validation_share : of the training patients, held out.
+    patience : epochs without improvement after which training ends; None trains on.
+    precision : "bfloat16" computes in mixed precision.
+    test_time : versions of each photograph averaged at prediction: 1, 2 (mirrored), 4 (quarter turns) or 8.
+    weights : checkpoint of torchvision for the backbone, .safetensors or .pth.
+    device : "auto" takes a graphics processor where there is one.
+    random_state : seed of everything.
+    """
+
+    cell_input: ClassVar[CellInput] = "images"
+
+    network_: CellNetwork
+    clinical_: ClinicalInputs
+    normalisation_: Normalisation
+    calibration_: PatientCalibration
+    history_: list[Epoch]
+
+    def __init__(
+        self,
+        network: str = "cnn-baseline",
+        width: Annotated[float, Gt(0)] = 1.0,
+        image_size: Annotated[int, Ge(16), Le(224)] = 112,
+        segmented: bool = False,
+        unit: Unit = "cell",
+        pooling: Pooling = "probability",
+        clinical_scaling: Scaling = "standard",
+        clinical_masking: Annotated[float, Ge(0), Le(1)] = 0.0,
+        epochs: Annotated[int, Ge(1)] = 20,
+        batch_size: Annotated[int, Ge(2)] = 64,
+        cells_per_patient: Annotated[int, Ge(1)] | None = None,
+        optimiser: Literal["adam", "adamw", "sgd"] = "adamw",
+        learning_rate: Annotated[float, Gt(0)] = 1e-3,
+        weight_decay: Annotated[float, Ge(0)] = 1e-4,
+        schedule: Literal["constant", "exponential", "cosine"] = "constant",
+        decay: Annotated[float, Gt(0), Le(1)] = 0.975,
+        loss: Literal["cross-entropy", "focal"] = "cross-entropy",
+        positive_weight: Annotated[float, Gt(0)] | None = None,
+        label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0,
+        clip_norm: Annotated[float, Gt(0)] | None = None,
+        balance: Literal["none", "oversample", "undersample", "weighted-sampler", "class-weights"] = "none",
+        balance_by: Literal["patient", "cell"] = "patient",
+        augmentation: Literal["none", "flips", "all"] = "flips",
+        normalisation: Literal["imagenet", "cohort"] = "imagenet",
+        selection: Selection = "inner",
+        validation_share: Annotated[float, Gt(0), Lt(1)] = 0.2,
+        patience: Annotated[int, Ge(1)] | None = None,
+        precision: Precision = "float32",
+        test_time: Literal[1, 2, 4, 8] = 1,
+        weights: str | None = None,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        random_state: Annotated[int, Ge(0)] = 0,
+    ) -> None:
+        self.network = network
+        self.width = width
+        self.image_size = image_size
+        self.segmented = segmented
+        self.unit = unit
+        self.pooling = pooling
+        self.clinical_scaling = clinical_scaling
+        self.clinical_masking = clinical_masking
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.cells_per_patient = cells_per_patient
+        self.optimiser = optimiser
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.decay = decay
+        self.loss = loss
+        self.positive_weight = positive_weight
+        self.label_smoothing = label_smoothing
+        self.clip_norm = clip_norm
+        self.balance = balance
+        self.balance_by = balance_by
+        self.augmentation = augmentation
+        self.normalisation = normalisation
+        self.selection = selection
+        self.validation_share = validation_share
+        self.patience = patience
+        self.precision = precision
+        self.test_time = test_time
+        self.weights = weights
+        self.device = device
+        self.random_state = random_state
+
+    @property
+    def chosen_(self) -> dict[str, Any]:
+        """The epoch whose weights were kept."""
+        self.check_fitted()
+        return {"epoch": selected_epoch(self.history_, self._settings())} if self.history_ else {}
+
+    def fit(
+        self,
+        bags: Bags,
+        y: Labels,
+        *,
+        scored: tuple[Bags, Labels] | None = None,
+        checkpoint: Path | None = None,
+        watch: Watch | None = None,
+    ) -> Self:
+        """Train on `bags` with labels `y`, shape (n_patients,), each 0 or 1.
+
+        Parameters
+        ----------
+        scored : patients that will be scored, for the selection "scored-fold" alone.
+        checkpoint : file to keep the training in after every epoch, and to take it up from.
+        watch : told of every finished epoch.
+        """
+        labels, n = check_labels(bags, y), len(bags)
+        pixels(bags, self.image_size)
+        if scored is not None:
+            bags, labels = joined(bags, scored[0]), np.concatenate([labels, check_labels(*scored)])
+        trained, held_out = self._sides(bags, labels, n)
+        settings = self._settings()
+        self.clinical_ = ClinicalInputs.fit(bags.clinical[trained], self.clinical_scaling)
+        data = self._data(bags)
+        self.normalisation_ = self._normalisation(data, trained)
+        settings = replace(settings, normalisation=self.normalisation_)
+        self.network_ = self._new_network()
+        network: nn.Module = self.network_
+        if self.network_.frozen_features:
+            data, network = self._seen_once(data), HeadAlone(self.network_)
+        self.history_ = train(
+            network,
+            data,
+            labels,
+            trained,
+            held_out,
+            settings,
+            device=self._device,
+            checkpoint=checkpoint,
+            key=_key(self, data, labels, trained),
+            watch=watch,
+        )
+        known = held_out[data.counts[held_out] > 0]
+        score = self._scores(network, data, known, versions=1)
+        self.calibration_ = PatientCalibration.fit(score, labels[known])
+        self.classes_ = np.array([0, 1])
+        self.threshold_ = float(labels[:n].mean())
+        return self
+
+    def predict_proba(self, bags: Bags) -> FloatArray:
+        """Probability of reactive and malignant per patient, shape (n_patients, 2), rows sum to 1."""
+        self.check_fitted()
+        malignant = np.full(len(bags), self.threshold_)
+        shown = np.flatnonzero(bags.counts)
+        if len(shown):
+            score = self._scores(self.network_, self._data(bags), shown, versions=self.test_time)
+            malignant[shown] = self.calibration_.probability(score)
+        return np.stack([1.0 - malignant, malignant], axis=1)
+
+    def cell_evidence(self, bags: Bags) -> FloatArray:
+        """Log-odds of each cell above the patient's threshold where the cell is the example, (n_cells,).
+
+        Where the patient is, how much its log-odds fall when the cell is left out.
+        """
+        self.check_fitted()
+        if len(bags.cells) == 0:
+            return np.empty(0)
+        data = self._data(bags)
+        rows, owner = data.rows_of(np.arange(len(bags)))
+        settings = replace(self._settings(), normalisation=self.normalisation_)
+        given = predict_features(self.network_, data, rows, owner, settings, device=self._device)
+        if self.unit == "cell":
+            margin = (given[:, 1] - given[:, 0]).double().cpu().numpy()
+            cut = np.log(self.threshold_ / (1 - self.threshold_)) - self.calibration_.offset
+            return np.asarray(margin - cut / self.calibration_.slope)
+        return left_out(self.network_, given, data.clinical.to(given.device), owner)
+
+    def state(self) -> State:
+        """Weights, calibration, scaling, and the curves of the training."""
+        self.check_fitted()
+        weights = {
+            f"network.{name}": value.detach().cpu().contiguous().numpy()
+            for name, value in self.network_.state_dict().items()
+        }
+        parts = FittedParts(self.threshold_, self.clinical_, self.calibration_, *self._levels())
+        history = json.dumps([epoch.as_dict() | {"seconds": 0.0} for epoch in self.history_])
+        return {**weights, **pack(parts, "parts."), "history": pack_text(history)}
+
+    def load_state(self, state: State) -> Self:
+        """Take up what `state` returned."""
+        parts: FittedParts = unpack(FittedParts, state, "parts.")
+        with torch.device("meta"):
+            network = create_network(self.network, self.width, self.image_size)
+        network.to_empty(device="cpu")
+        own = [name for name in state if name.startswith("network.")]
+        network.load_state_dict(
+            {name[len("network.") :]: torch.from_numpy(state[name].copy()) for name in own}
+        )
+        self.network_ = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.clinical_, self.calibration_ = parts.clinical, parts.calibration
+        self.normalisation_ = Normalisation(tuple(parts.mean.tolist()), tuple(parts.deviation.tolist()))
+        self.history_ = [Epoch.from_dict(each) for each in json.loads(unpack_text(state["history"]))]
+        self.classes_ = np.array([0, 1])
+        self.threshold_ = parts.threshold
+        return self
+
+    def _sides(self, bags: Bags, labels: IntArray, n: int) -> tuple[IntArray, IntArray]:
+        """Who is trained on and who is held out; with selection "scored-fold" those after the first `n`."""
+        if (self.selection == "scored-fold") != (n < len(bags)):
+            raise InputError(
+                'selection "scored-fold" needs the patients that will be scored, and only it may see them',
+                found=f'selection "{self.selection}", {len(bags) - n} scored patients',
+                allowed='"inner" or "last" without them',
+            )
+        order = canonical_order(bags[:n], labels[:n])
+        if n < len(bags):
+            return order, np.arange(n, len(bags))
+        seed = int(np.random.SeedSequence([self.random_state, INNER_SPLIT]).generate_state(1)[0])
+        trained, held_out = inner_split(labels[order], self.validation_share, seed)
+        return order[trained], order[held_out]
+
+    def _data(self, bags: Bags) -> CellData:
+        return CellData(
+            cells=pixels(bags, self.image_size),
+            starts=bags.offsets[:-1],
+            counts=bags.counts,
+            clinical=torch.from_numpy(self.clinical_.apply(bags.clinical)),
+        )
+
+    def _settings(self) -> TrainingSettings:
+        names = {each.name for each in fields(TrainingSettings)} & set(self.get_params(deep=False))
+        values = {name: getattr(self, name) for name in names - {"augmentation", "normalisation"}}
+        return TrainingSettings(
+            **values,
+            augmentation=AUGMENTATIONS[self.augmentation],
+            select="last" if self.selection == "last" else "best",
+            select_by="balanced-accuracy" if self.selection == "scored-fold" else "loss",
+            seed=self.random_state,
+        )
+
+    def _normalisation(self, data: CellData, trained: IntArray) -> Normalisation:
+        if self.normalisation == "imagenet":
+            return IMAGENET
+        return Normalisation.of(data.cells, data.rows_of(trained)[0])
+
+    def _new_network(self) -> CellNetwork:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.random_state)
+            network = create_network(self.network, self.width, self.image_size)
+        if self.weights is not None:
+            load_backbone(network, read_weights(self.weights)[0])
+        elif network.frozen_features:
+            raise InputError(
+                "frozen features need weights that have learned something",
+                found="no weights",
+                allowed="a checkpoint of torchvision's ResNet-34, .safetensors or .pth",
+                remedy="Download one where there is a network, and name it: --weights resnet34.safetensors.",
+            )
+        return network
+
+    @property
+    def _device(self) -> torch.device:
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device)
+
+    def _scores(self, network: nn.Module, data: CellData, patients: IntArray, versions: int) -> FloatArray:
+        """Log-odds of patients that have cells, before calibration."""
+        if len(patients) == 0:
+            return np.empty(0)
+        settings = replace(self._settings(), normalisation=self.normalisation_)
+        rows, owner = data.rows_of(patients)
+        network.eval().to(self._device)
+        logits = predict_logits(network, data, rows, owner, settings, device=self._device, versions=versions)
+        margin = logits[:, 1] - logits[:, 0]
+        return margin if self.unit == "patient" else pool(margin, data.counts[patients], self.pooling)
+
+    def _seen_once(self, data: CellData) -> CellData:
+        """Features in place of images: they are frozen, so they are computed once and not augmented."""
+        rows, owner = data.rows_of(np.arange(len(data.counts)))
+        settings = replace(self._settings(), unit="patient", normalisation=self.normalisation_)
+        self.network_.eval().to(self._device)
+        return replace(
+            data,
+            cells=predict_features(self.network_, data, rows, owner, settings, device=self._device).cpu(),
+        )
+
+    def _levels(self) -> tuple[FloatArray, FloatArray]:
+        return np.array(self.normalisation_.mean), np.array(self.normalisation_.deviation)
+
+
+@dataclass(frozen=True)
+class FittedParts:
+    """What an `ImageClassifier` learns beside its weights."""
+
+    threshold: float
+    clinical: ClinicalInputs
+    calibration: PatientCalibration
+    mean: FloatArray
+    deviation: FloatArray
+
+
+def _key(model: ImageClassifier, data: CellData, labels: IntArray, trained: IntArray) -> str:
+    """What a kept training belongs to: the parameters, the patients, and roughly the cells."""
+    digest = hashlib.sha256(json.dumps(model.get_params(deep=False), sort_keys=True).encode())
+    for array in (labels, trained, data.starts, data.counts, data.clinical.numpy()):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(data.cells[:: max(1, len(data.cells) // 64)].contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,74 @@
+"""A training in full on disk after each epoch: weights, optimiser, history. Tensors and JSON, no code.
+
+Random numbers need no place in it: those of every epoch are derived from the seed and the epoch's number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lymphoscope.files import atomic_path
+from lymphoscope.training.curves import Epoch
+
+_WEIGHTS, _BEST, _OPTIMISER = "weights.", "best.", "optimiser."
+
+Best = dict[str, Tensor]
+
+
+def save_checkpoint(
+    path: Path,
+    key: str,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    history: Sequence[Epoch],
+    best: Best | None,
+) -> None:
+    """Write everything that training on needs, atomically; `key` tells what it belongs to."""
+    tensors = {_WEIGHTS + name: value for name, value in network.state_dict().items()}
+    tensors |= {_BEST + name: value for name, value in (best or {}).items()}
+    for i, parameter in enumerate(_parameters(optimiser)):
+        for name, value in optimiser.state[parameter].items():
+            tensors[f"{_OPTIMISER}{i}.{name}"] = torch.as_tensor(value)
+    metadata = {"key": key, "history": json.dumps([epoch.as_dict() for epoch in history])}
+    with atomic_path(path) as temporary:
+        save_file({name: value.detach().contiguous() for name, value in tensors.items()}, temporary, metadata)
+
+
+def load_checkpoint(
+    path: Path, key: str, network: nn.Module, optimiser: torch.optim.Optimizer
+) -> tuple[list[Epoch], Best | None] | None:
+    """Take up what was saved under `key`; None, and nothing changed, where there is no such checkpoint."""
+    try:
+        with safe_open(path, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
+    except Exception:  # missing, cut short or foreign: the remedy is the same, train from the start
+        return None
+    own = network.state_dict()
+    if metadata.get("key") != key or any(_WEIGHTS + name not in tensors for name in own):
+        return None
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(tensors[_WEIGHTS + name])
+        for i, parameter in enumerate(_parameters(optimiser)):
+            start = f"{_OPTIMISER}{i}."
+            state = {name[len(start) :]: value for name, value in tensors.items() if name.startswith(start)}
+            # Copied into memory laid out like the parameter, so that every later sum is the same to the bit.
+            optimiser.state[parameter] = {
+                name: torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+                for name, value in state.items()
+            }
+    best = {name[len(_BEST) :]: value for name, value in tensors.items() if name.startswith(_BEST)}
+    history = [Epoch.from_dict(each) for each in json.loads(metadata["history"])]
+    return history, best or None
+
+
+def _parameters(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimiser.param_groups for parameter in group["params"]]

@@ -1,0 +1,298 @@
+"""One loop for every network: batches of cells, or of whole patients, epoch after epoch.
+
+Nothing depends on anything but the settings, the data and the seed: the random numbers of an epoch follow
+from the seed and the epoch's number, so that a training that was killed and resumed ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from lymphoscope.training import balancing
+from lymphoscope.training.augmentation import augment
+from lymphoscope.training.checkpoints import Best, load_checkpoint, save_checkpoint
+from lymphoscope.training.curves import Epoch, Measured
+from lymphoscope.training.losses import loss as loss_of
+from lymphoscope.training.prediction import CellData, autocast, pool, predict_logits, segment_average
+from lymphoscope.training.schedules import learning_rate_at, make_optimiser
+from lymphoscope.training.settings import Pooling, TrainingSettings
+
+IntArray = npt.NDArray[np.int64]
+Watch = Callable[[Epoch], None]
+
+CELLS, COLOURS, MASKS, DROPOUT = 1, 2, 3, 4
+"""Streams of random numbers within an epoch."""
+
+_VALIDATION_CELLS = 64
+"""Cells of a validation patient that are looked at per epoch, spread evenly over those it has."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Some examples.
+
+    Attributes
+    ----------
+    rows : which cells, (n_cells,).
+    owner : which of `patients` each belongs to, (n_cells,).
+    patients : indices, (n_patients,).
+    """
+
+    rows: IntArray
+    owner: IntArray
+    patients: IntArray
+
+
+def train(
+    network: nn.Module,
+    data: CellData,
+    y: IntArray,
+    patients: IntArray,
+    held_out: IntArray,
+    settings: TrainingSettings,
+    *,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    key: str = "",
+    watch: Watch | None = None,
+) -> list[Epoch]:
+    """Train `network` in place on `patients` and leave it with the weights of the selected epoch.
+
+    Parameters
+    ----------
+    y : label, 0 or 1, of every patient of `data`.
+    patients, held_out : who is trained on, and who tells how each epoch does (may be empty).
+    checkpoint : file that training is kept in after every epoch, and taken up from if `key` is its own.
+    watch : told of every finished epoch.
+    """
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimiser = make_optimiser(
+        trained,
+        kind=settings.optimiser,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+    )
+    history: list[Epoch] = []
+    best: Best | None = None
+    resumed = load_checkpoint(checkpoint, key, network, optimiser) if checkpoint else None
+    if resumed:
+        history, best = resumed
+    while len(history) < settings.epochs and not _out_of_patience(history, settings):
+        number = len(history) + 1
+        rate = learning_rate_at(
+            number - 1,
+            settings.epochs,
+            settings.learning_rate,
+            kind=settings.schedule,
+            decay=settings.decay,
+            warmup_epochs=settings.warmup_epochs,
+        )
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        began = time.perf_counter()
+        training, images = _train_epoch(network, optimiser, data, y, patients, settings, number, device)
+        seconds = time.perf_counter() - began
+        validation = _validate(network, data, y, held_out, settings, device) if len(held_out) else None
+        history.append(Epoch(number, rate, training, validation, images, seconds))
+        if settings.select == "best" and len(history) == selected_epoch(history, settings):
+            best = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        if checkpoint:
+            save_checkpoint(checkpoint, key, network, optimiser, history, best)
+        if watch:
+            watch(history[-1])
+    if best:
+        network.load_state_dict(best)
+    network.eval()
+    return history
+
+
+def selected_epoch(history: list[Epoch], settings: TrainingSettings) -> int:
+    """Number of the epoch whose weights are kept: the first best one, or the last."""
+    if settings.select == "last" or history[-1].validation is None:
+        return len(history)
+    measured = [epoch.validation for epoch in history if epoch.validation is not None]
+    if settings.select_by == "loss":
+        values = [-each.loss for each in measured]
+    else:
+        values = [each.balanced_accuracy for each in measured]
+    return int(np.argmax(np.nan_to_num(values, nan=-np.inf))) + 1
+
+
+def _out_of_patience(history: list[Epoch], settings: TrainingSettings) -> bool:
+    if settings.patience is None or not history:
+        return False
+    return len(history) - selected_epoch(history, settings) >= settings.patience
+
+
+def _train_epoch(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    data: CellData,
+    y: IntArray,
+    patients: IntArray,
+    settings: TrainingSettings,
+    number: int,
+    device: torch.device,
+) -> tuple[Measured, int]:
+    """One pass over the patients; how it went, and how many images it took."""
+    rng = {stream: np.random.default_rng([settings.seed, number, stream]) for stream in (CELLS, MASKS)}
+    colours = torch.Generator().manual_seed(_torch_seed(settings.seed, number, COLOURS))
+    weights = _class_weights(y[patients], settings)
+    tally = _Tally(len(y))
+    network.train()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(_torch_seed(settings.seed, number, DROPOUT))
+        for batch in _batches(data, y, patients, settings, rng[CELLS]):
+            images = data.cells[torch.from_numpy(batch.rows)].to(device, non_blocking=True)
+            if images.dtype == torch.uint8:
+                images = augment(images, settings.augmentation, settings.normalisation, colours)
+            clinical = data.clinical[torch.from_numpy(batch.patients)]
+            clinical = _masked(clinical, settings.clinical_masking, rng[MASKS]).to(device)
+            labels = torch.from_numpy(y[batch.patients]).to(device)
+            with autocast(settings, device):
+                logits = _logits(network, images, clinical, batch, settings.unit == "patient")
+            loss = loss_of(
+                logits.float(),
+                labels,
+                kind=settings.loss,
+                weights=weights,
+                label_smoothing=settings.label_smoothing,
+                focal_gamma=settings.focal_gamma,
+            )
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if settings.clip_norm is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
+            optimiser.step()
+            tally.add(batch, logits.detach(), loss.detach())
+    return tally.measured(y, settings.pooling), tally.images
+
+
+def _batches(
+    data: CellData, y: IntArray, patients: IntArray, settings: TrainingSettings, rng: np.random.Generator
+) -> Iterator[_Batch]:
+    """The examples of one epoch, in random order."""
+    shown = patients[data.counts[patients] > 0]
+    counts = data.counts[shown]
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+
+    def rows_of(cells: IntArray, owner: IntArray) -> IntArray:
+        return np.asarray(data.starts[shown][owner] + cells - offsets[owner])
+
+    if settings.unit == "cell":
+        cells = balancing.epoch_cells(
+            counts,
+            y[shown],
+            balance=settings.balance,
+            by=settings.balance_by,
+            cells_per_patient=settings.cells_per_patient,
+            rng=rng,
+        )
+        for part in balancing.batches(cells, settings.batch_size):
+            owner = np.searchsorted(offsets, part, side="right") - 1
+            yield _Batch(rows_of(part, owner), np.arange(len(part)), shown[owner])
+        return
+    order = balancing.epoch_patients(y[shown], balance=settings.balance, rng=rng)
+    for batch in balancing.patient_batches(
+        counts,
+        order,
+        batch_size=settings.batch_size,
+        cells_per_patient=settings.cells_per_patient,
+        rng=rng,
+    ):
+        place = np.repeat(np.arange(len(batch.patients)), np.diff(batch.offsets))
+        yield _Batch(rows_of(batch.cells, batch.patients[place]), place, shown[batch.patients])
+
+
+def _logits(network: Any, images: Tensor, clinical: Tensor, batch: _Batch, by_patient: bool) -> Tensor:
+    """Logits of the examples, (n_examples, 2): each cell, or each patient with its cells averaged."""
+    if not by_patient:
+        logits: Tensor = network(images, clinical)
+        return logits
+    owner = torch.from_numpy(batch.owner).to(images.device)
+    features = network.features(images, clinical[owner])
+    pooled: Tensor = network.head(segment_average(features, owner, len(batch.patients)), clinical)
+    return pooled
+
+
+def _class_weights(y: IntArray, settings: TrainingSettings) -> tuple[float, float]:
+    return balancing.class_weights(y, balance=settings.balance, positive_weight=settings.positive_weight)
+
+
+def _masked(clinical: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+    """Clinical values, some hidden: in `share` of the examples each with probability 0.5."""
+    if not share:
+        return clinical
+    concerned = rng.random(len(clinical)) < share
+    hidden = concerned[:, None] & (rng.random(tuple(clinical.shape)) < 0.5)
+    return clinical.masked_fill(torch.from_numpy(hidden), 0.0)
+
+
+def _torch_seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(list(parts)).generate_state(1)[0])
+
+
+class _Tally:
+    """What the network said of the patients while it was trained on them."""
+
+    def __init__(self, n_patients: int) -> None:
+        self.images = 0
+        self._loss = self._examples = 0.0
+        self._logits: list[Tensor] = []
+        self._patients: list[IntArray] = []
+        self._n = n_patients
+
+    def add(self, batch: _Batch, logits: Tensor, loss: Tensor) -> None:
+        self.images += len(batch.rows)
+        self._examples += len(batch.patients)
+        self._loss += float(loss) * len(batch.patients)
+        self._logits.append(logits)
+        self._patients.append(batch.patients)
+
+    def measured(self, y: IntArray, pooling: Pooling) -> Measured:
+        logits = torch.cat(self._logits).float().cpu().numpy().astype(np.float64)
+        patients = np.concatenate(self._patients)
+        order = np.argsort(patients, kind="stable")
+        seen, counts = np.unique(patients, return_counts=True)
+        score = pool(logits[order, 1] - logits[order, 0], counts, pooling)
+        return Measured.of(self._loss / max(self._examples, 1), y[seen], score)
+
+
+def _validate(
+    network: nn.Module,
+    data: CellData,
+    y: IntArray,
+    patients: IntArray,
+    settings: TrainingSettings,
+    device: torch.device,
+) -> Measured:
+    """Loss and decisions on patients that are not trained on."""
+    network.eval()
+    shown = patients[data.counts[patients] > 0]
+    rows, owner = data.rows_of(shown, _VALIDATION_CELLS)
+    logits = predict_logits(network, data, rows, owner, settings, device=device)
+    weights = _class_weights(y[shown], settings)
+    by_patient = settings.unit == "patient"
+    examples = y[shown] if by_patient else y[owner]
+    loss = loss_of(
+        torch.from_numpy(logits),
+        torch.from_numpy(examples),
+        kind=settings.loss,
+        weights=weights,
+        label_smoothing=settings.label_smoothing,
+        focal_gamma=settings.focal_gamma,
+    )
+    margin = logits[:, 1] - logits[:, 0]
+    counts = np.minimum(data.counts[shown], _VALIDATION_CELLS)
+    score = margin if by_patient else pool(margin, counts, settings.pooling)
+    return Measured.of(float(loss), y[shown], score)

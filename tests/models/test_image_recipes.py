@@ -1,0 +1,141 @@
+"""Every image recipe keeps the contract of every model, with the same class and settings, only small."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lymphoscope.cohort.bags import Bags
+from lymphoscope.errors import InputError
+from lymphoscope.models.conformance import check_bag_classifier, example_bags
+from lymphoscope.models.networks.base import create_network
+from lymphoscope.models.registry import create_model, list_models, recipe_info, with_budget
+
+SIDE, WIDTH = 32, 0.2
+RECIPES = [info.name for info in list_models() if info.cell_input == "images"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A checkpoint with the keys of torchvision's ResNet-34, as narrow as the test's network."""
+    torch.manual_seed(0)
+    parts = create_network("frozen-resnet34", WIDTH, SIDE).pretrained_parts() or {}
+    state = {
+        prefix + key: value for prefix, part in parts.items() for key, value in part.state_dict().items()
+    }
+    path = tmp_path_factory.mktemp("weights") / "resnet34.safetensors"
+    save_file(state, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_image_recipe_keeps_the_contract(name: str, weights: str) -> None:
+    torch.set_num_threads(1)
+    own = {"weights": weights} if name.startswith("frozen") else {}
+    check_bag_classifier(
+        lambda: create_model(f"{name}@smoke", image_size=SIDE, width=WIDTH, **own),
+        image_size=SIDE,
+        n_patients=18,
+    )
+
+
+def score(unit: str, seed: int, *, permuted: bool) -> float:
+    """Balanced accuracy on new patients; redness is all there is to see, so chance is all or nothing."""
+    bags, y = example_bags(30, seed=10 + seed, image_size=SIDE)
+    new, truth = example_bags(40, seed=100 + seed, image_size=SIDE)
+    if permuted:
+        y = np.random.default_rng(seed).permutation(y)
+    settings = {"image_size": SIDE, "epochs": 6, "learning_rate": 0.003, "batch_size": 16, "width": 0.5}
+    model = create_model("cnn-baseline", unit=unit, random_state=seed, **settings).fit(bags, y)
+    right = model.predict(new) == truth
+    return float((right[truth == 1].mean() + right[truth == 0].mean()) / 2)
+
+
+@pytest.mark.parametrize("unit", ["cell", "patient"])
+def test_a_network_finds_a_planted_signal_and_nothing_in_permuted_labels(unit: str) -> None:
+    torch.set_num_threads(1)
+    assert np.mean([score(unit, seed, permuted=False) for seed in range(2)]) > 0.85
+    chance = np.array([score(unit, seed, permuted=True) for seed in range(12)])
+    assert abs(chance.mean() - 0.5) < 3 * chance.std(ddof=1) / np.sqrt(len(chance))
+
+
+def epochs_trained(model: Any, bags: Bags, y: Any, checkpoint: Path) -> list[int]:
+    """Numbers of the epochs that fitting went through."""
+    seen: list[int] = []
+    model.fit(bags, y, checkpoint=checkpoint, watch=lambda epoch: seen.append(epoch.number))
+    return seen
+
+
+def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path) -> None:
+    bags, y = example_bags(24, image_size=SIDE)
+    settings = {"image_size": SIDE, "epochs": 4, "augmentation": "all", "width": 0.5}
+    whole = create_model("cnn-enhanced", **settings).fit(bags, y)
+
+    class Killed(Exception):
+        pass
+
+    def kill(epoch: object) -> None:
+        if epoch.number == 2:  # type: ignore[attr-defined]
+            raise Killed
+
+    checkpoint = tmp_path / "training.safetensors"
+    with pytest.raises(Killed):
+        create_model("cnn-enhanced", **settings).fit(bags, y, checkpoint=checkpoint, watch=kill)
+    resumed = create_model("cnn-enhanced", **settings)
+    assert epochs_trained(resumed, bags, y, checkpoint) == [3, 4]
+    for name, value in whole.state().items():
+        assert np.array_equal(value, resumed.state()[name]), name
+
+
+def test_a_checkpoint_of_other_data_or_settings_is_not_taken_up(tmp_path: Path) -> None:
+    bags, y = example_bags(24, image_size=SIDE)
+    checkpoint = tmp_path / "training.safetensors"
+    small = {"image_size": SIDE, "epochs": 2, "width": 0.5}
+    create_model("cnn-baseline", **small).fit(bags, y, checkpoint=checkpoint)
+    for settings, labels in (({**small, "learning_rate": 0.02}, y), (small, 1 - y)):
+        assert epochs_trained(create_model("cnn-baseline", **settings), bags, labels, checkpoint) == [1, 2]
+
+
+def test_the_scored_fold_is_seen_only_where_the_recipe_says_so() -> None:
+    bags, y = example_bags(24, image_size=SIDE)
+    test, truth = example_bags(12, seed=1, image_size=SIDE)
+    small = {"image_size": SIDE, "epochs": 3, "width": 0.5}
+    with pytest.raises(InputError, match="scored-fold"):
+        create_model("cnn-baseline", **small).fit(bags, y, scored=(test, truth))
+    optimistic = create_model("cnn-baseline", **small, selection="scored-fold")
+    with pytest.raises(InputError, match="scored-fold"):
+        optimistic.fit(bags, y)
+    optimistic.fit(bags, y, scored=(test, truth))
+    best = max(epoch.validation.balanced_accuracy for epoch in optimistic.history_)
+    chosen = optimistic.history_[optimistic.chosen_["epoch"] - 1].validation
+    assert chosen.balanced_accuracy == best
+
+
+def test_images_that_are_none_or_too_small_are_refused() -> None:
+    numbers, y = example_bags(12)
+    with pytest.raises(InputError, match="photographs"):
+        create_model("cnn-baseline@smoke").fit(numbers, y)
+    small, y = example_bags(12, image_size=16)
+    with pytest.raises(InputError, match="16 pixels"):
+        create_model("cnn-baseline@smoke").fit(small, y)
+
+
+def test_frozen_features_without_weights_say_what_to_do() -> None:
+    bags, y = example_bags(12, image_size=SIDE)
+    with pytest.raises(InputError, match="--weights"):
+        create_model("frozen-resnet34", image_size=SIDE).fit(bags, y)
+
+
+def test_a_budget_is_part_of_the_name() -> None:
+    assert with_budget("cnn-clinical", "fast") == "cnn-clinical@fast"
+    assert with_budget("cnn-clinical", "paper") == "cnn-clinical"
+    assert with_budget("clinical", "fast") == "clinical"
+    assert create_model("cnn-clinical@fast").epochs < create_model("cnn-clinical").epochs == 200
+    assert recipe_info("cnn-clinical@fast").name == "cnn-clinical"
+    with pytest.raises(InputError, match="fast, smoke, paper"):
+        create_model("cnn-clinical@huge")
