@@ -253,6 +253,23 @@ def test_a_bad_photograph_is_a_finding_and_an_error_stops_a_run(
     assert tree(cohort) == before
 
 
+def test_what_cannot_be_meant_is_refused_before_the_work_begins(
+    cohort: Path, tmp_path: Path, finished: Path
+) -> None:
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    for words, command in (
+        ("no finding with this code", ["check", cohort, "--ignore", "LYM999"]),
+        ("no finding with this code", ["run", cohort, "-o", out, "--ignore", "LYM999"]),
+        ("no recipe has this name", ["run", cohort, "-o", out, "--recipe", "none"]),
+        ("no recipe has this name", ["evaluate", cohort, "--recipe", "clinical", "--recipe", "none"]),
+        ("model.json: is not there", ["predict", finished, cohort, "-o", out]),
+    ):
+        assert words in refused(*command, "--cache", cache)
+        assert not cache.exists()
+    assert "morphology_effect is out of range" in refused("synthesize", out, "--effect", "-2")
+    assert not out.exists()
+
+
 def test_links_in_a_circle_are_a_finding(cohort: Path) -> None:
     (cohort / "trainset" / "again").symlink_to("..")
     status, found = checked(cohort)

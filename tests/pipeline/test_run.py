@@ -16,7 +16,7 @@ from lymphoscope.cohort.read import ReadOptions
 from lymphoscope.errors import LymphoscopeError, RunFolderError
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.pipeline.plan import RunPlan, Submission
-from lymphoscope.pipeline.predict import predict_cohort
+from lymphoscope.pipeline.predict import predict_cohort, read_model
 from lymphoscope.pipeline.preparation import Prepared, prepare
 from lymphoscope.pipeline.run import run
 
@@ -135,8 +135,14 @@ def test_a_finished_run_is_not_repeated(finished: Path, prepared: Prepared) -> N
 
 def test_another_plan_is_refused_and_named(finished: Path, prepared: Prepared) -> None:
     before = tree(finished)
-    with pytest.raises(RunFolderError, match=r"refits: there 4, here 5.*--overwrite"):
+    with pytest.raises(RunFolderError, match=r"\(refits: there 4, here 5\).*--overwrite"):
         run(prepared, finished, replace(PLAN, refits=5), jobs=1)
+    other = replace(PLAN, protocol=replace(PLAN.protocol, overlap_limit=9.5))
+    with pytest.raises(RunFolderError, match=r"\(protocol.overlap_limit: there 10.47, here 9.5\)"):
+        run(prepared, finished, other, jobs=1)
+    other = replace(PLAN, submission=Submission(values="probability"))
+    with pytest.raises(RunFolderError, match=r"\(submission.values: there 'decision', here 'probability'\)"):
+        run(prepared, finished, other, jobs=1)
     assert tree(finished) == before
 
 
@@ -187,7 +193,7 @@ def test_no_date_of_birth_gets_out(finished: Path, tiny_cohort: Path, cache: Pat
 def test_predicting_with_the_bundle_says_what_the_run_said(
     finished: Path, prepared: Prepared, tmp_path: Path
 ) -> None:
-    answers = predict_cohort(finished / "model", prepared, tmp_path / "out")
+    answers = predict_cohort(read_model(finished / "model"), prepared, tmp_path / "out")
     said = {
         line.split(",")[0]: line for line in (tmp_path / "out" / "predictions.csv").read_text().splitlines()
     }
@@ -197,7 +203,7 @@ def test_predicting_with_the_bundle_says_what_the_run_said(
     page = (tmp_path / "out" / "report.html").read_text()
     assert "0 malignant patients, 0 reactive, 30 unlabelled" in page
     with pytest.raises(LymphoscopeError, match="exists already"):
-        predict_cohort(finished / "model", prepared, tmp_path / "out")
+        predict_cohort(read_model(finished / "model"), prepared, tmp_path / "out")
 
 
 def test_one_class_cannot_be_learned_from(prepared: Prepared, tmp_path: Path) -> None:

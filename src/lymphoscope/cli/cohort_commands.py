@@ -103,8 +103,9 @@ def synthesize(
     cells: Annotated[int, typer.Option(min=1, help="Median number of cells a patient, up to 10,000.")] = 66,
     seed: SeedOption = 0,
     effect: Annotated[
-        float, typer.Option(show_default="0.7", help="How far malignant cells differ from ordinary ones.")
-    ] = -1.0,
+        float | None,
+        typer.Option(show_default="0.7", help="How far malignant cells differ from ordinary ones, 0 to 3."),
+    ] = None,
     shortcut: Annotated[
         Literal["none", "background", "bag-size", "border"],
         typer.Option(help="Plant something besides the cells that gives the label away."),
@@ -128,7 +129,7 @@ def synthesize(
     from lymphoscope.cohort.synthetic import SyntheticPlan
     from lymphoscope.cohort.synthetic import synthesize as paint
 
-    chosen: dict[str, Any] = {} if effect < 0 else {"morphology_effect": effect}
+    chosen: dict[str, Any] = {} if effect is None else {"morphology_effect": effect}
     plan = SyntheticPlan(
         patients=patients,
         test=test,

@@ -138,11 +138,14 @@ def evaluate(
     from rich.markup import escape
 
     from lymphoscope.cli.console import TerminalProgress, console
+    from lymphoscope.models.registry import recipe_info
     from lymphoscope.pipeline.evaluate import evaluate_cohort
     from lymphoscope.pipeline.preparation import prepare, require_new
     from lymphoscope.pipeline.summary import ladder_lines
 
     protocol = _protocol(kind, folds, repeats, test_size, seed, overlap_limit)
+    for name in recipe or []:
+        recipe_info(name)
     if out is not None:
         require_new(out)
     with TerminalProgress().shown() as progress:
@@ -169,16 +172,17 @@ def predict(
 ) -> None:
     """Apply a fitted model to the patients of a folder; labels are neither needed nor looked at."""
     from lymphoscope.cli.console import TerminalProgress, console
-    from lymphoscope.pipeline.predict import predict_cohort
+    from lymphoscope.pipeline.predict import predict_cohort, read_model
     from lymphoscope.pipeline.preparation import prepare, require_new
     from lymphoscope.pipeline.summary import prediction_summary
 
     require_new(out)
+    bundle = read_model(model)
     with TerminalProgress().shown() as progress:
         prepared = prepare(
             cohort, reading, cache=cache, ignore=ignore or [], jobs=jobs, out=out, progress=progress
         )
-        answers = predict_cohort(model, prepared, out)
+        answers = predict_cohort(bundle, prepared, out)
     for line in prediction_summary(answers, out):
         console.print(line)
 

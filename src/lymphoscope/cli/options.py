@@ -69,7 +69,8 @@ def reading_options(
         ),
     ] = None,
     reference_date: Annotated[
-        datetime, _option(formats=["%Y-%m-%d"], help="The day at which ages are taken.")
+        datetime,
+        _option(formats=["%Y-%m-%d"], show_default="2020-01-01", help="The day at which ages are taken."),
     ] = datetime(2020, 1, 1),
     date_order: Annotated[
         Literal["auto", "month-first", "day-first"], _option(help="How dates of birth are read.")

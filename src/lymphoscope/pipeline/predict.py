@@ -37,17 +37,27 @@ FACTS: Mapping[str, type | tuple[type, ...]] = {
 """What a prediction needs of a bundle besides the model."""
 
 
-def predict_cohort(model: Path, prepared: Prepared, out: Path) -> Answers:
-    """Say of every patient of `prepared` what the model in folder `model` says, and write it to `out`.
+def read_model(folder: Path) -> Bundle:
+    """The model that a run left in `folder`.
+
+    Raises
+    ------
+    BundleError : it cannot be read, or does not say what predictions need.
+    """
+    bundle = load_bundle(folder)
+    _check_facts(bundle, folder)
+    return bundle
+
+
+def predict_cohort(bundle: Bundle, prepared: Prepared, out: Path) -> Answers:
+    """Say of every patient of `prepared` what the model of `bundle` says, and write it to `out`.
 
     Labels that the cohort may have are not looked at. `out` must not exist yet; it gets predictions.csv and
     report.html, or nothing.
     """
     require_outside(prepared.cohort, out)
     require_new(out)
-    bundle = load_bundle(model)
-    _check_facts(bundle, model)
-    _check_columns(bundle, prepared, model)
+    _check_columns(bundle, prepared)
     prepared.require_no_errors()
     answers = answer(prepared, bundle)
     with atomic_directory(out) as folder:
@@ -99,13 +109,13 @@ def _check_facts(bundle: Bundle, model: Path) -> None:
         )
 
 
-def _check_columns(bundle: Bundle, prepared: Prepared, model: Path) -> None:
+def _check_columns(bundle: Bundle, prepared: Prepared) -> None:
     """The numbers that the model was fitted on must be those that this version measures."""
     if bundle.model.cell_input == "numbers" and bundle.metadata["cell_columns"] != list(
         prepared.bags.columns or ()
     ):
         raise BundleError(
-            f"{model}: was fitted on other per-cell numbers than this version measures. Install the version "
+            "The model was fitted on other per-cell numbers than this version measures. Install the version "
             "that made it, or fit the model again with this one."
         )
 

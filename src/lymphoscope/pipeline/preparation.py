@@ -138,6 +138,7 @@ def prepare(
     verify : hash every photograph again instead of trusting its size and time.
     out : where the results are to go; within the cohort it is refused here, before the work begins.
     """
+    without((), ignore)  # an unknown code is refused before the work begins
     cache = default_cache() if cache is None else cache
     cohort = read_cohort(Path(root), options)
     if out is not None:

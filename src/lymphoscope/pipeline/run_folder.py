@@ -69,12 +69,12 @@ class RunFolder:
         with _locked(path):
             if overwrite:
                 _clear(path)
-            present = _names(path)
+            present, wanted = _names(path), json.loads(to_json(plan))
             if PLAN not in present:
                 write_json(path / PLAN, plan)
-            elif (found := read_object(path / PLAN)) != json.loads(to_json(plan)):
+            elif (found := read_object(path / PLAN)) != wanted:
                 raise RunFolderError(
-                    f"{path}: holds a run with another plan ({_first_difference(found, plan)}). "
+                    f"{path}: holds a run with another plan ({_first_difference(found, wanted)}). "
                     "Choose a new folder, or give --overwrite to replace that run."
                 )
             for name in {COHORT, DONE} & present:
@@ -205,7 +205,11 @@ def altered(path: Path) -> RunFolderError:
 
 
 def _first_difference(old: dict[str, Any], plan: dict[str, Any]) -> str:
-    differing = (key for key in sorted({*old, *plan}) if old.get(key) != plan.get(key))
-    return next(
-        (f"{key}: there {old.get(key)!r}, here {plan.get(key)!r}" for key in differing), "written differently"
-    )
+    """Name of the first value that differs, with both values; for values within values the whole path."""
+    for key in sorted({*old, *plan}):
+        there, here = old.get(key), plan.get(key)
+        if isinstance(there, dict) and isinstance(here, dict) and there != here:
+            return f"{key}.{_first_difference(there, here)}"
+        if there != here:
+            return f"{key}: there {there!r}, here {here!r}"
+    return "written differently"
