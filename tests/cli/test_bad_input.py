@@ -599,6 +599,12 @@ def test_predicting_with_photographs_or_table_alone(cohort: Path, tmp_path: Path
         ("", "ID,LABEL\na,1\nb,0\n", (), "predictions.csv: the table is empty"),
         ("ID,Predicted\n", "ID,LABEL\na,1\nb,0\n", (), "predictions.csv: the table has a header and no rows"),
         ("ID,Predicted\na,1\nb,0\n", None, (), "truth.csv: there is no such table"),
+        (
+            "ID,Predicted\na,1\n,0\n",
+            "ID,LABEL\na,1\n,0\n",
+            (),
+            "predictions.csv, row 3, column ID: the id is",
+        ),
         ("ID,Predicted\na,yes\nb,0\n", "ID,LABEL\na,1\nb,0\n", (), "row 2, column Predicted"),
         ("ID,Predicted\na,1\nb,0\n", "ID,LABEL\na,1\nb,1\n", (), "hold one class only"),
         ("ID,Predicted\na,.6\nb,0\n", "ID,LABEL\na,1\nb,0\n", ("--threshold", "nan"), "no threshold"),

@@ -175,7 +175,11 @@ def read_answers(
     """Ids and numbers from a table; an empty field becomes `empty`, or is an `InputError` if that is None."""
     known = {*ID_NAMES, *VALUE_NAMES, *(name.lower() for name in (id_column, value_column) if name)}
     table = read_table_text(path, lambda name: name.strip().lower() in known)
-    ids = table.column(_column(table, id_column, ID_NAMES, "patient"))
+    named = _column(table, id_column, ID_NAMES, "patient")
+    ids = table.column(named)
+    if "" in ids:
+        line = table.lines[ids.index("")]
+        raise InputError("the id is empty", file=path, row=line, column=table.header[named])
     at = _column(table, value_column, VALUE_NAMES, "answer")
     values = []
     for text, line in zip(table.column(at), table.lines, strict=True):
@@ -292,7 +296,9 @@ def _check_values(answers: Answers, bounds: tuple[float, float], whole: bool) ->
                 row=answers.lines[i] if answers.lines else None,
                 column=answers.column,
                 found=value,
-                allowed="1 malignant, 0 reactive, -1 unknown" if whole else "0, 1 or a probability between",
+                allowed="1 malignant, 0 reactive, -1 unknown"
+                if whole
+                else "0, 1 or a probability from 0 to 1",
             )
 
 
