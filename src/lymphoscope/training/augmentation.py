@@ -138,7 +138,7 @@ IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 def prepare(images: Tensor, normalisation: Normalisation) -> Tensor:
     """Scale to 0–1 and normalise: uint8 (n, S, S, 3) → float32 (n, 3, S, S) in channels-last memory."""
     _check_images(images)
-    prepared = torch.empty(images.shape, device=images.device)
+    prepared = torch.empty(images.shape, dtype=torch.float32, device=images.device)
     _normalise(images, _lines(normalisation, images), prepared)
     return prepared.permute(0, 3, 1, 2)
 
@@ -171,7 +171,7 @@ def augment(
         table = _colour_table(augmentation, normalisation, drawn).to(images.device, non_blocking=True)
     if augmentation.resamples:
         placement = _placement(augmentation, drawn).to(images.device, non_blocking=True)
-    augmented = torch.empty(images.shape, device=images.device)
+    augmented = torch.empty(images.shape, dtype=torch.float32, device=images.device)
     step = _AT_ONCE if images.device.type == "cpu" else max(n, 1)
     buffer = augmented if placement is None else torch.empty_like(augmented[:step])
     for start in range(0, n, step):
@@ -204,7 +204,9 @@ def orientations(images: Tensor, k: Literal[1, 2, 4, 8]) -> Iterator[Tensor]:
 
 def _draw(n: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Even draws from [0, 1) on the generator's device, (n, columns) per kind: a row per image."""
-    drawn = torch.rand(n, sum(_DRAWS.values()), generator=generator, device=generator.device)
+    drawn = torch.rand(
+        n, sum(_DRAWS.values()), generator=generator, dtype=torch.float32, device=generator.device
+    )
     return dict(zip(_DRAWS, torch.split(drawn, list(_DRAWS.values()), dim=1), strict=True))
 
 
