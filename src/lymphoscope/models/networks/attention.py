@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from lymphoscope.models.networks.base import CellNetwork, network
 from lymphoscope.models.networks.blocks import (
     BackboneNetwork,
-    convolution_block,
     initialise_convolutions,
+    pooled_block,
     scaled,
 )
 
@@ -57,12 +57,7 @@ def cnn_attention(width: float, _image_size: int) -> CellNetwork:
     channels = [3, *(scaled(c, width) for c in (16, 32, 64, 128, 256))]
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(channels):
-        layers += [
-            *convolution_block(inputs, outputs),
-            nn.MaxPool2d(2),
-            ChannelAttention(outputs),
-            SpatialAttention(),
-        ]
+        layers += [*pooled_block(inputs, outputs), ChannelAttention(outputs), SpatialAttention()]
     backbone = nn.Sequential(*layers)
     initialise_convolutions(backbone)
     return BackboneNetwork(backbone, channels[-1], width)

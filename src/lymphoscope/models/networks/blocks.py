@@ -22,6 +22,12 @@ def convolution_block(inputs: int, outputs: int) -> list[nn.Module]:
     ]
 
 
+def pooled_block(inputs: int, outputs: int) -> list[nn.Module]:
+    """`convolution_block` with max-pooling by 2 before its ReLU: the same maps for a quarter of the work."""
+    convolution, normalisation, activation = convolution_block(inputs, outputs)
+    return [convolution, normalisation, nn.MaxPool2d(2), activation]
+
+
 def initialise_convolutions(module: nn.Module) -> None:
     """Weights of all convolutions with the variance 2 / fan-in of He et al. 2015 (equation 10), bias 0.
 
