@@ -7,7 +7,8 @@ import pytest
 from small_models import Constant, Nearest, Spy, cohort
 
 from lymphoscope.cohort.splits import Split, repeated_stratified, stratified_holdout
-from lymphoscope.evaluation.folds import OutOfFold, out_of_fold
+from lymphoscope.evaluation.folds import out_of_fold
+from lymphoscope.evaluation.out_of_fold import OutOfFold
 
 BAGS, Y = cohort(40)
 SPLITS = repeated_stratified(Y, folds=4, repeats=2, seed=1)

@@ -23,12 +23,36 @@ if TYPE_CHECKING:
 PANEL = "Evaluation"
 
 RecipeOption = Annotated[str, typer.Option(help="The recipe to fit; `lymphoscope models` lists them.")]
+BudgetOption = Annotated[
+    Literal["smoke", "fast", "paper"],
+    typer.Option(
+        help="How long networks are trained: seconds to see that it works, minutes, or as their report did. "
+        "Other recipes take no notice.",
+        rich_help_panel="Networks",
+    ),
+]
+DeviceOption = Annotated[
+    Literal["auto", "cpu", "cuda"],
+    typer.Option(help="Where networks are trained.", rich_help_panel="Networks"),
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Checkpoint for the backbone of a network, .safetensors or .pth, as torchvision publishes them.",
+        rich_help_panel="Networks",
+    ),
+]
 Kind = Literal["repeated-cv", "holdout", "column"]
 KindOption = Annotated[
     Kind, typer.Option("--protocol", help="How patients are held out.", rich_help_panel=PANEL)
 ]
 FoldsOption = Annotated[int, typer.Option(min=2, help="Folds.", rich_help_panel=PANEL)]
-RepeatsOption = Annotated[int, typer.Option(min=1, help="Repeats of the folds.", rich_help_panel=PANEL)]
+RepeatsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, show_default="10, or 1 with networks", help="Repeats of the folds.", rich_help_panel=PANEL
+    ),
+]
 TestSizeOption = Annotated[int, typer.Option(min=2, help="Patients of a hold-out.", rich_help_panel=PANEL)]
 OverlapOption = Annotated[
     float, typer.Option(help="Highest count (10⁹/L) of the overlap zone.", rich_help_panel=PANEL)
@@ -57,13 +81,16 @@ def run(
     recipe: RecipeOption = "auto",
     kind: KindOption = "repeated-cv",
     folds: FoldsOption = 5,
-    repeats: RepeatsOption = 10,
+    repeats: RepeatsOption = None,
     test_size: TestSizeOption = 33,
     overlap_limit: OverlapOption = 10.47,
     sensitivity: SensitivityOption = 0.95,
     refits: Annotated[
         int, typer.Option(min=2, help="Refits behind each patient's interval.", rich_help_panel=PANEL)
     ] = 100,
+    budget: BudgetOption = "fast",
+    device: DeviceOption = "auto",
+    weights: WeightsOption = None,
     submission_columns: Annotated[
         str, typer.Option(help="Header of submission.csv, e.g. ID,LABEL.")
     ] = "Id,Predicted",
@@ -89,9 +116,12 @@ def run(
     from lymphoscope.pipeline.run_folder import require_run_folder
     from lymphoscope.pipeline.summary import run_summary
 
+    recipe = _trained(recipe, budget, device, weights)
     plan = RunPlan(
         reading=reading,
-        protocol=_protocol(kind, folds, repeats, test_size, seed, overlap_limit, sensitivity),
+        protocol=_protocol(
+            kind, folds, _repeats(repeats, [recipe]), test_size, seed, overlap_limit, sensitivity
+        ),
         recipe=recipe,
         refits=refits,
         ignore=tuple(ignore or ()),
@@ -126,9 +156,12 @@ def evaluate(
     ] = None,
     kind: KindOption = "repeated-cv",
     folds: FoldsOption = 5,
-    repeats: RepeatsOption = 10,
+    repeats: RepeatsOption = None,
     test_size: TestSizeOption = 33,
     overlap_limit: OverlapOption = 10.47,
+    budget: BudgetOption = "fast",
+    device: DeviceOption = "auto",
+    weights: WeightsOption = None,
     ignore: IgnoreOption = None,
     cache: CacheOption = None,
     seed: SeedOption = 0,
@@ -138,21 +171,19 @@ def evaluate(
     from rich.markup import escape
 
     from lymphoscope.cli.console import TerminalProgress, console
-    from lymphoscope.models.registry import recipe_info
     from lymphoscope.pipeline.evaluate import evaluate_cohort
     from lymphoscope.pipeline.preparation import prepare, require_new
     from lymphoscope.pipeline.summary import ladder_lines
 
-    protocol = _protocol(kind, folds, repeats, test_size, seed, overlap_limit)
-    for name in recipe or []:
-        recipe_info(name)
+    recipes = [_trained(name, budget, device, weights) for name in recipe or []]
+    protocol = _protocol(kind, folds, _repeats(repeats, recipes), test_size, seed, overlap_limit)
     if out is not None:
         require_new(out)
     with TerminalProgress().shown() as progress:
         prepared = prepare(
             cohort, reading, cache=cache, ignore=ignore or [], jobs=jobs, out=out, progress=progress
         )
-        found = evaluate_cohort(prepared, protocol, recipe or [], jobs=jobs, out=out, progress=progress)
+        found = evaluate_cohort(prepared, protocol, recipes, jobs=jobs, out=out, progress=progress)
     for line in ladder_lines(found.as_dict()):
         console.print(line)
     if out is not None:
@@ -215,6 +246,26 @@ def score(
         return
     for line in score_lines(found):
         console.print(line)
+
+
+def _trained(name: str, budget: str, device: str, weights: Path | None) -> str:
+    """The recipe's name with what the command line says of training; other recipes are left as they are."""
+    from lymphoscope.models.registry import create_model, recipe_info, with_budget, with_settings
+
+    if recipe_info(name).cell_input == "images":
+        settings = {"device": device} if device != "auto" else {}
+        settings |= {"weights": str(weights)} if weights else {}
+        name = with_settings(with_budget(name, budget), settings)
+    create_model(name)
+    return name
+
+
+def _repeats(repeats: int | None, recipes: list[str]) -> int:
+    """Ten rounds of folds where recipes are quick, one where networks are trained."""
+    from lymphoscope.models.registry import recipe_info
+
+    slow = any(recipe_info(name).cell_input == "images" for name in recipes)
+    return repeats or (1 if slow else 10)
 
 
 def _protocol(

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from lymphoscope.cohort.bags import Bags, FloatArray
 from lymphoscope.cohort.progress import Progress
-from lymphoscope.evaluation.folds import OutOfFold, out_of_fold
+from lymphoscope.evaluation.folds import out_of_fold
+from lymphoscope.evaluation.out_of_fold import OutOfFold
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.evaluation.resampling import derived_seed
 from lymphoscope.evaluation.results import METRICS, Evaluation, Zone, ZoneResult
@@ -38,6 +39,7 @@ def evaluate(
     refer: bool = False,
     refits: int = 0,
     fingerprint: str | None = None,
+    name: str | None = None,
 ) -> Evaluation:
     """Measure a recipe on patients it has not seen.
 
@@ -46,7 +48,7 @@ def evaluate(
     recipe : name of a recipe, or an unfitted model.
     bags, y : the labelled patients, and 0 or 1 for each.
     split_column : "train" or "test" per patient, where the protocol asks for the table's split.
-    jobs, pieces, progress, fingerprint : see `out_of_fold`.
+    jobs, pieces, progress, fingerprint, name : see `out_of_fold`.
     refer : also choose referral thresholds inside the folds, for `triage`.
     refits : bootstrap refits per fold of the first repeat, for `triage`.
 
@@ -67,6 +69,7 @@ def evaluate(
         wished_sensitivity=protocol.wished_sensitivity if refer else None,
         refits=refits,
         fingerprint=fingerprint,
+        name=name,
     )
     return summarise(found, protocol, bags.clinical[:, 2])
 

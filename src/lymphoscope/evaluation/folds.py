@@ -8,11 +8,14 @@ changes a bit of the result.
 
 from __future__ import annotations
 
+import functools
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,8 @@ from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.cohort.splits import Split
 from lymphoscope.evaluation import pieces as store
+from lymphoscope.evaluation.epoch_log import listening, write_epoch
+from lymphoscope.evaluation.out_of_fold import OutOfFold, assemble
 from lymphoscope.evaluation.resampling import (
     as_model,
     bootstrap_patients,
@@ -34,13 +39,16 @@ from lymphoscope.evaluation.resampling import (
     recipe_name,
     resample,
     run_tasks,
+    seeded,
 )
-from lymphoscope.models.base import BagClassifier
-from lymphoscope.stats.metrics import balanced_accuracy
+from lymphoscope.models.base import BagClassifier, EpochClassifier
 from lymphoscope.stats.thresholds import referral_threshold
 
 DECISION, INNER, REFITS = 1, 2, 3
 """Streams of random numbers within one fold: the fit itself, its inner folds, its bootstrap refits."""
+
+SCORED_FOLD = "scored-fold"
+"""The selection that chooses an epoch by the patients that are scored."""
 
 _ARRAYS = (
     "probability",
@@ -50,80 +58,10 @@ _ARRAYS = (
     "referral",
     "refits",
     "settings",
+    "history",
+    "evidence",
     "seconds",
 )
-
-
-@dataclass(frozen=True, eq=False)
-class OutOfFold:
-    """What a recipe said about patients it had not seen.
-
-    `n_tested` patients are those that are tested at all: everybody in cross-validation, the test side of a
-    hold-out or of a fixed split. Every one of them is tested once per repeat.
-
-    Attributes
-    ----------
-    recipe : its name.
-    patients : int64 (n_tested,), ascending indices into the evaluated bags.
-    patient_ids : their ids.
-    y : int64 (n_tested,), their labels.
-    lymphocyte_count : float64 (n_tested,), 10⁹/L, NaN where missing.
-    probability : float64 (n_repeats, n_tested), from 0 to 1, never NaN.
-    decision : int8 (n_repeats, n_tested), at the threshold of the fold's own model.
-    threshold : float64 (n_repeats, n_tested), that threshold.
-    fold : int64 (n_repeats, n_tested), the fold in which the patient was tested.
-    training_correct : float64 (n_repeats, n_patients): how often, among the models of a repeat that were
-        trained on a patient, its training label was repeated; NaN where none was trained on it.
-    training_patients, training_y : indices and labels of the patients in the columns of `training_correct`.
-    training_balanced_accuracy : float64 (n_splits,), of each fitted model on its own training patients.
-    referral_threshold : float64 (n_repeats, n_tested) or None if not asked for: probability at and above
-        which flow cytometry is advised, chosen within the training patients for `wished_sensitivity`.
-    wished_sensitivity : or None.
-    refit_low, refit_high : float64 (n_tested,) or None if not asked for: bounds of the probability in the
-        first repeat, 2.5th and 97.5th percentile of models refitted on bootstrap samples of the fold's
-        training patients.
-    settings : per split, what the model chose itself (its `chosen_`), empty where it says nothing.
-    mean_training_patients : number of patients a model was trained on, mean over splits.
-    n_patients : patients in all splits, trained on or tested.
-    seconds : fitting and predicting, summed over splits.
-    """
-
-    recipe: str
-    patients: IntArray
-    patient_ids: tuple[str, ...]
-    y: IntArray
-    lymphocyte_count: FloatArray
-    probability: FloatArray
-    decision: npt.NDArray[np.int8]
-    threshold: FloatArray
-    fold: IntArray
-    training_correct: FloatArray
-    training_patients: IntArray
-    training_y: IntArray
-    training_balanced_accuracy: FloatArray
-    referral_threshold: FloatArray | None
-    wished_sensitivity: float | None
-    refit_low: FloatArray | None
-    refit_high: FloatArray | None
-    settings: tuple[dict[str, Any], ...]
-    mean_training_patients: float
-    n_patients: int
-    seconds: float
-
-    @property
-    def n_repeats(self) -> int:
-        """How often every tested patient was tested."""
-        return len(self.probability)
-
-    @property
-    def correct(self) -> FloatArray:
-        """Share of the repeats in which the decision was right, shape (n_tested,)."""
-        return (self.decision == self.y).mean(0)
-
-    @property
-    def mean_probability(self) -> FloatArray:
-        """Mean over repeats, shape (n_tested,)."""
-        return self.probability.mean(0)
 
 
 @dataclass(frozen=True)
@@ -137,6 +75,7 @@ class _Task:
     refits: int
     folder: Path | None
     key: str
+    log: Path | None
 
 
 def out_of_fold(
@@ -152,12 +91,14 @@ def out_of_fold(
     wished_sensitivity: float | None = None,
     refits: int = 0,
     fingerprint: str | None = None,
+    name: str | None = None,
 ) -> OutOfFold:
     """Fit a clone of `recipe` on the training patients of every split and predict its test patients.
 
     Parameters
     ----------
     recipe : name of a recipe, or an unfitted model.
+    name : what the results are called; by default the recipe's name.
     bags, y : the labelled patients, and 0 or 1 for each.
     splits : from `Protocol.splits`; every repeat tests the same patients, each once.
     seed : of the fits; with the same seed the same numbers, whatever `jobs` and whether resumed.
@@ -169,34 +110,63 @@ def out_of_fold(
     """
     labels = check_bags(bags, y)
     model = as_model(recipe)
-    name = recipe_name(recipe)
+    name = name or recipe_name(recipe)
     print_ = fingerprint
     if pieces is not None and print_ is None:
         print_ = store.bags_fingerprint(bags, labels)
-    tasks = [
-        _Task(
-            model,
-            split,
-            seed,
-            wished_sensitivity,
-            refits if split.repeat == 0 else 0,
-            pieces,
-            "" if pieces is None else _key(model, print_, split, seed, wished_sensitivity, refits),
-        )
-        for split in splits
-    ]
-    found = [None if pieces is None else store.read_piece(pieces, task.key, _ARRAYS) for task in tasks]
-    todo = [i for i, piece in enumerate(found) if piece is None]
-    if progress is not None:
-        progress.start(name, len(tasks))
-        progress.advance(len(tasks) - len(todo))
-    for i, piece in zip(todo, run_tasks(_fold, [(tasks[i], bags, labels) for i in todo], jobs), strict=True):
-        found[i] = piece
-        if progress is not None:
-            progress.advance()
-    if progress is not None:
-        progress.done()
-    return _assemble(name, bags, labels, splits, [p for p in found if p is not None], wished_sensitivity)
+    with _log_folder(model) as log:
+        tasks = [
+            _Task(
+                model,
+                split,
+                seed,
+                wished_sensitivity,
+                refits if split.repeat == 0 else 0,
+                pieces,
+                "" if pieces is None else _key(model, print_, split, seed, wished_sensitivity, refits),
+                log,
+            )
+            for split in splits
+        ]
+        found = [None if pieces is None else store.read_piece(pieces, task.key, _ARRAYS) for task in tasks]
+        todo = [i for i, piece in enumerate(found) if piece is None]
+        with _shown(progress, name, model, len(tasks), len(tasks) - len(todo), log) as fold_done:
+            arguments = [(tasks[i], bags, labels) for i in todo]
+            for i, piece in zip(todo, run_tasks(_fold, arguments, jobs), strict=True):
+                found[i] = piece
+                fold_done()
+    pieces_ = [piece for piece in found if piece is not None]
+    optimistic = isinstance(model, EpochClassifier) and model.selection == SCORED_FOLD
+    return assemble(name, bags, labels, splits, pieces_, wished_sensitivity, optimistic=optimistic)
+
+
+@contextmanager
+def _log_folder(model: BagClassifier) -> Iterator[Path | None]:
+    """A folder where models that are trained in epochs say how far they are."""
+    if not isinstance(model, EpochClassifier):
+        yield None
+        return
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _shown(
+    progress: Progress | None, name: str, model: BagClassifier, folds: int, done: int, log: Path | None
+) -> Iterator[Callable[[], None]]:
+    """Progress in folds, or in epochs of all folds; yields what is to be called after every fold."""
+    if progress is None:
+        yield lambda: None
+        return
+    each = model.epochs if isinstance(model, EpochClassifier) else 1
+    progress.start(name if each == 1 else f"{name}, epochs", folds * each)
+    progress.advance(done * each)
+    if log is None:
+        yield progress.advance
+    else:
+        with listening(log, lambda *_: progress.advance()):
+            yield lambda: None
+    progress.done()
 
 
 def _key(
@@ -221,7 +191,10 @@ def _key(
 
 
 def _fold(task: _Task, bags: Bags, y: IntArray) -> store.Arrays:
-    """Fit, predict, and leave the piece behind. Test labels are never looked at."""
+    """Fit, predict, and leave the piece behind.
+
+    Test labels are looked at by one kind of model alone, which says so: selection "scored-fold".
+    """
     began = time.perf_counter()
     split, model = task.split, task.model
     seeds = {
@@ -230,7 +203,7 @@ def _fold(task: _Task, bags: Bags, y: IntArray) -> store.Arrays:
     }
     train, test, y_train = bags[split.train], bags[split.test], y[split.train]
     with one_thread(model):
-        fitted = fit(model, train, y_train, seeds[DECISION])
+        fitted = _fitted(task, bags, y, seeds[DECISION])
         probability = malignancy(fitted, test)
         referral = np.nan
         if task.wished_sensitivity is not None:
@@ -241,6 +214,7 @@ def _fold(task: _Task, bags: Bags, y: IntArray) -> store.Arrays:
             malignancy(each, test)
             for each in refit_models(settled, train, y_train, range(task.refits), seeds[REFITS])
         ]
+        evidence = fitted.cell_evidence(test) if split.repeat == 0 else None
         arrays: store.Arrays = {
             "probability": probability,
             "decision": (probability >= fitted.threshold_).astype(np.int8),
@@ -248,12 +222,39 @@ def _fold(task: _Task, bags: Bags, y: IntArray) -> store.Arrays:
             "training_decision": (malignancy(fitted, train) >= fitted.threshold_).astype(np.int8),
             "referral": np.asarray(referral),
             "refits": np.array(refits).reshape(task.refits, len(test)),
-            "settings": np.frombuffer(json.dumps(chosen_settings(fitted)).encode(), dtype=np.uint8),
+            "settings": _packed(chosen_settings(fitted)),
+            "history": _packed([epoch.as_dict() for epoch in getattr(fitted, "history_", [])]),
+            "evidence": np.empty(0) if evidence is None else np.asarray(evidence, dtype=np.float64),
             "seconds": np.asarray(time.perf_counter() - began),
         }
     if task.folder is not None:
         store.write_piece(task.folder, task.key, arrays)
+        _checkpoint(task).unlink(missing_ok=True)
     return arrays
+
+
+def _fitted(task: _Task, bags: Bags, y: IntArray, seed: int) -> BagClassifier:
+    """The fold's model; one that is trained in epochs keeps each on disk, and is resumed from there."""
+    split, model = task.split, seeded(task.model, seed)
+    train, y_train = bags[split.train], y[split.train]
+    if not isinstance(model, EpochClassifier):
+        return model.fit(train, y_train)
+    log = None if task.log is None else task.log / f"{split.repeat}-{split.fold}.jsonl"
+    return model.fit(
+        train,
+        y_train,
+        scored=(bags[split.test], y[split.test]) if model.selection == SCORED_FOLD else None,
+        checkpoint=None if task.folder is None else _checkpoint(task),
+        watch=None if log is None else functools.partial(write_epoch, log),
+    )
+
+
+def _checkpoint(task: _Task) -> Path:
+    return (task.folder or Path()) / f"{task.key}.training.safetensors"
+
+
+def _packed(value: Any) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
 
 
 def inner_scores(
@@ -289,66 +290,3 @@ def chosen_settings(fitted: BagClassifier) -> dict[str, Any]:
         str(key): value.item() if isinstance(value, np.generic) else value
         for key, value in dict(getattr(fitted, "chosen_", None) or {}).items()
     }
-
-
-def _assemble(
-    name: str,
-    bags: Bags,
-    y: IntArray,
-    splits: Sequence[Split],
-    pieces: Sequence[store.Arrays],
-    wished_sensitivity: float | None,
-) -> OutOfFold:
-    repeats = max(split.repeat for split in splits) + 1
-    tested = np.unique(np.concatenate([split.test for split in splits]))
-    trained = np.unique(np.concatenate([split.train for split in splits]))
-    column = np.full(len(y), -1)
-    column[tested] = np.arange(len(tested))
-    shape = (repeats, len(tested))
-    probability, threshold, referral = (np.full(shape, np.nan) for _ in range(3))
-    decision, fold = np.full(shape, -1, dtype=np.int8), np.full(shape, -1, dtype=np.int64)
-    refits = np.full((len(pieces[0]["refits"]), len(tested)), np.nan)
-    correct, times = np.zeros((repeats, len(y))), np.zeros((repeats, len(y)))
-    for split, piece in zip(splits, pieces, strict=True):
-        at = (split.repeat, column[split.test])
-        if (fold[at] >= 0).any() or np.intersect1d(split.train, split.test).size:
-            raise ValueError(f"splits: repeat {split.repeat} tests a patient twice or trains on it")
-        probability[at], decision[at], fold[at] = piece["probability"], piece["decision"], split.fold
-        threshold[at], referral[at] = float(piece["threshold"]), float(piece["referral"])
-        if split.repeat == 0:
-            refits[:, column[split.test]] = piece["refits"]
-        correct[split.repeat, split.train] += piece["training_decision"] == y[split.train]
-        times[split.repeat, split.train] += 1
-    if (fold < 0).any():
-        raise ValueError("splits: every repeat must test the same patients")
-    with np.errstate(invalid="ignore"):
-        training_correct = (correct / times)[:, trained]
-    bounds = np.quantile(refits, [0.025, 0.975], axis=0) if len(refits) else None
-    return OutOfFold(
-        recipe=name,
-        patients=tested,
-        patient_ids=tuple(bags.patient_ids[i] for i in tested),
-        y=y[tested],
-        lymphocyte_count=bags.clinical[tested, 2],
-        probability=probability,
-        decision=decision,
-        threshold=threshold,
-        fold=fold,
-        training_correct=training_correct,
-        training_patients=trained,
-        training_y=y[trained],
-        training_balanced_accuracy=np.array(
-            [
-                balanced_accuracy(y[split.train], piece["training_decision"])
-                for split, piece in zip(splits, pieces, strict=True)
-            ]
-        ),
-        referral_threshold=None if wished_sensitivity is None else referral,
-        wished_sensitivity=wished_sensitivity,
-        refit_low=None if bounds is None else bounds[0],
-        refit_high=None if bounds is None else bounds[1],
-        settings=tuple(json.loads(piece["settings"].tobytes()) for piece in pieces),
-        mean_training_patients=float(np.mean([len(split.train) for split in splits])),
-        n_patients=len(np.union1d(tested, trained)),
-        seconds=float(sum(float(piece["seconds"]) for piece in pieces)),
-    )

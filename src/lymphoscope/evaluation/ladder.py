@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,8 @@ from lymphoscope.evaluation.evaluator import compare, evaluate
 from lymphoscope.evaluation.pieces import bags_fingerprint
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.evaluation.results import Evaluation, Zone
+from lymphoscope.models.base import BagClassifier, EpochClassifier
+from lymphoscope.models.registry import create_model
 from lymphoscope.stats.comparison import Comparison
 
 Inputs = Literal["rules", "clinical", "images", "both"]
@@ -115,6 +117,7 @@ def climb(
     jobs: int = 1,
     pieces: Path | None = None,
     progress: Progress | None = None,
+    bags_for: Callable[[BagClassifier], Bags] | None = None,
 ) -> Ladder:
     """Evaluate every rung of the ladder on the same folds and compare each with those below.
 
@@ -123,14 +126,17 @@ def climb(
     bags, y : labelled patients with per-cell numbers, and 0 or 1 for each.
     with_auto : add the recipe `auto` on top; it takes several times as long as all others together.
     refer : recipes for which referral thresholds are chosen inside the folds, and `refits` made.
+    bags_for : the same patients as a model of photographs takes them.
     """
     steps = [*recipes, AUTO] if with_auto else list(recipes)
     fingerprint = None if pieces is None else bags_fingerprint(bags, y)
     rows: list[LadderRow] = []
     for inputs, recipe in steps:
+        model = create_model(recipe)
+        photographs = model.cell_input == "images" and bags_for is not None
         evaluation = evaluate(
-            recipe,
-            bags,
+            model,
+            bags_for(model) if photographs and bags_for else bags,
             y,
             protocol,
             split_column=split_column,
@@ -138,8 +144,9 @@ def climb(
             pieces=pieces,
             progress=progress,
             refer=recipe in refer,
-            refits=refits if recipe in refer else 0,
-            fingerprint=fingerprint,
+            refits=refits if recipe in refer and not isinstance(model, EpochClassifier) else 0,
+            fingerprint=None if photographs else fingerprint,
+            name=recipe,
         )
         comparisons = tuple(
             compare(other, evaluation, zone) for other in _others(rows, inputs) for zone in ZONES

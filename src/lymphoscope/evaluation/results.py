@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lymphoscope.evaluation.folds import OutOfFold
+from lymphoscope.evaluation.out_of_fold import OutOfFold
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.stats.calibration import ReliabilityBin
 from lymphoscope.stats.intervals import Interval

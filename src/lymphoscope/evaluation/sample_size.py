@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lymphoscope.evaluation.folds import OutOfFold
+from lymphoscope.evaluation.out_of_fold import OutOfFold
 from lymphoscope.stats.intervals import Interval, patients_to_prove, provable_rate
 
 TARGETS = (0.95, 0.97, 0.99)

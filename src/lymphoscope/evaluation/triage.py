@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
 from lymphoscope.evaluation.evaluator import in_zone
-from lymphoscope.evaluation.folds import OutOfFold, inner_scores, refit_models
+from lymphoscope.evaluation.folds import inner_scores, refit_models
+from lymphoscope.evaluation.out_of_fold import OutOfFold
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.evaluation.resampling import (
     as_model,
@@ -98,7 +99,8 @@ class Triage:
     ----------
     recipe : its name.
     patient_ids : n_patients ids.
-    probability, low, high : float64 (n_patients,), of the first repeat, with the bounds from refits.
+    probability, low, high : float64 (n_patients,), of the first repeat, with the bounds from refits; NaN
+        without refits.
     threshold : float64 (n_patients,), the referral threshold of the patient's fold.
     advice : per patient.
     overall, overlap : quality of the decision, "cannot say" included.
@@ -202,6 +204,8 @@ def triage(
     zones: tuple[Zone, Zone] = ("overall", "overlap")
     whole = [_summary(found, protocol, zone, referred, unsure) for zone in zones]
     bare = [_summary(found, protocol, zone, by_threshold, np.zeros_like(unsure)) for zone in zones]
+    if found.refit_low is None:
+        low, high = np.full_like(p, np.nan), np.full_like(p, np.nan)
     return Triage(found.recipe, found.patient_ids, p, low, high, threshold, advice, *whole, *bare)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
@@ -12,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 
 from lymphoscope.cohort.bags import Bags, FloatArray
 from lymphoscope.errors import InputError
+from lymphoscope.training.curves import Epoch
 
 Labels = npt.NDArray[np.integer[Any]]
 State = dict[str, npt.NDArray[Any]]
@@ -77,6 +80,47 @@ class BagClassifier(BaseEstimator, ABC):
         None where the model cannot say.
         """
         return None
+
+
+class EpochClassifier(BagClassifier):
+    """A classifier of photographs, trained epoch after epoch: long enough to be watched, killed and resumed.
+
+    Attributes
+    ----------
+    image_size : side in pixels of the centre of each photograph that it takes.
+    segmented : what is not the cell is to be painted over.
+    epochs : at most.
+    selection : what chooses the epoch that is kept; "scored-fold" looks at the patients that are scored, and
+        its results are optimistic.
+    history_ : what was measured after every epoch.
+    """
+
+    cell_input: ClassVar[CellInput] = "images"
+
+    image_size: int
+    segmented: bool
+    epochs: int
+    selection: str
+    history_: list[Epoch]
+
+    @abstractmethod
+    def fit(
+        self,
+        bags: Bags,
+        y: Labels,
+        *,
+        scored: tuple[Bags, Labels] | None = None,
+        checkpoint: Path | None = None,
+        watch: Callable[[Epoch], None] | None = None,
+    ) -> Self:
+        """Learn as any classifier does.
+
+        Parameters
+        ----------
+        scored : patients that will be scored, for the selection "scored-fold" alone.
+        checkpoint : file to keep the training in after every epoch, and to take it up from.
+        watch : told of every finished epoch.
+        """
 
 
 def check_labels(bags: Bags, y: npt.ArrayLike) -> npt.NDArray[np.int64]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import nn
 
 from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
 from lymphoscope.errors import InputError
-from lymphoscope.models.base import BagClassifier, CellInput, Labels, State, check_labels
+from lymphoscope.models.base import EpochClassifier, Labels, State, check_labels
 from lymphoscope.models.clinical_inputs import ClinicalInputs, Scaling
 from lymphoscope.models.image_inputs import HeadAlone, canonical_order, inner_split, joined, pixels
 from lymphoscope.models.learned import pack, pack_text, unpack, unpack_text
@@ -35,19 +35,20 @@ AUGMENTATIONS = {
         quarter_turns=True,
         rotation=180.0,
         shift=0.05,
-        scale=0.1,
-        brightness=0.1,
+        scale=0.05,
+        brightness=0.05,
         contrast=0.1,
-        stain=0.1,
+        stain=0.05,
     ),
 }
-"""Report B's, and report A's with mild changes of stain."""
+"""Report B's, and report A's with mild changes of stain. The size of a cell is a sign of disease, so it
+changes little; more brightness or stain gives pictures that no laboratory would."""
 
 INNER_SPLIT = 1
 """Stream of random numbers beside that of the training itself."""
 
 
-class ImageClassifier(BagClassifier):
+class ImageClassifier(EpochClassifier):
     """A network trained on photographs of single cells, with or without the clinical values.
 
     Every cell carries its patient's label, and a patient is what its cells say together; or the features of
@@ -96,8 +97,6 @@ class ImageClassifier(BagClassifier):
     device : "auto" takes a graphics processor where there is one.
     random_state : seed of everything.
     """
-
-    cell_input: ClassVar[CellInput] = "images"
 
     network_: CellNetwork
     clinical_: ClinicalInputs
@@ -172,6 +171,12 @@ class ImageClassifier(BagClassifier):
         self.weights = weights
         self.device = device
         self.random_state = random_state
+
+    @property
+    def takes_clinical(self) -> bool:
+        """Whether age, count and sex change the result."""
+        with torch.device("meta"):  # no memory, no random numbers
+            return create_network(self.network, self.width, self.image_size).takes_clinical
 
     @property
     def chosen_(self) -> dict[str, Any]:

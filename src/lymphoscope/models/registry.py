@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -63,12 +64,12 @@ def list_models() -> tuple[RecipeInfo, ...]:
 
 
 def recipe_info(name: str) -> RecipeInfo:
-    """The recipe called `name`, with or without a budget (`name@budget`).
+    """The recipe called `name`; a budget and settings may follow, as `create_model` has them.
 
     An unknown name is an `InputError` that suggests close ones.
     """
     recipes = _recipes()
-    name = name.partition("@")[0]
+    name = re.split("[@:]", name, maxsplit=1)[0]
     if name not in recipes:
         raise InputError(
             "no recipe has this name",
@@ -84,7 +85,8 @@ def create_model(name: str, **overrides: Any) -> BagClassifier:
 
     Parameters
     ----------
-    name : of the recipe; "name@budget" takes a smaller budget of it.
+    name : of the recipe; "name@budget" takes a smaller budget of it, and after a colon settings may follow:
+        "cnn-clinical@fast:epochs=30,segmented=true".
 
     Raises
     ------
@@ -92,21 +94,33 @@ def create_model(name: str, **overrides: Any) -> BagClassifier:
     """
     info = recipe_info(name)
     estimator = estimator_class(info)
-    settings = {**info.settings, **_budget(info, name), **overrides}
+    settings = {**info.settings, **_budget(info, name), **_named_settings(name), **overrides}
     return estimator(**_validated(info.name, estimator, settings))
 
 
 def with_budget(name: str, budget: str | None) -> str:
-    """The name of the recipe at that budget: `name` itself where the recipe has none, or at its full one."""
+    """The recipe's name at that budget: `name` itself where it has none or says one already."""
     if budget in (None, FULL_BUDGET) or not recipe_info(name).budgets or "@" in name:
         return name
-    _budget(recipe_info(name), f"{name}@{budget}")
-    return f"{name}@{budget}"
+    recipe, colon, settings = name.partition(":")
+    named = f"{recipe}@{budget}"
+    _budget(recipe_info(recipe), named)
+    return f"{named}{colon}{settings}"
+
+
+def with_settings(name: str, settings: Mapping[str, str]) -> str:
+    """The recipe's name with `settings` added to those that it may carry."""
+    text = ",".join(f"{key}={value}" for key, value in settings.items())
+    if any(sign in value for value in settings.values() for sign in ",="):
+        raise InputError(
+            "a setting of a recipe cannot hold this", found=text, allowed="no comma, no equals sign"
+        )
+    return f"{name}{',' if ':' in name else ':'}{text}" if text else name
 
 
 def _budget(info: RecipeInfo, name: str) -> Mapping[str, Any]:
     """What the budget that `name` asks for sets otherwise than the recipe."""
-    budget = name.partition("@")[2] or FULL_BUDGET
+    budget = name.partition(":")[0].partition("@")[2] or FULL_BUDGET
     if budget != FULL_BUDGET and budget not in info.budgets:
         raise InputError(
             f"recipe {info.name} has no budget of this name",
@@ -114,6 +128,22 @@ def _budget(info: RecipeInfo, name: str) -> Mapping[str, Any]:
             allowed=", ".join([*info.budgets, FULL_BUDGET]),
         )
     return info.budgets.get(budget, {})
+
+
+def _named_settings(name: str) -> dict[str, Any]:
+    """The settings that follow the colon of a name."""
+    text = name.partition(":")[2]
+    settings = {}
+    for pair in filter(None, text.split(",")):
+        key, sign, value = pair.partition("=")
+        if not sign or not key:
+            raise InputError(
+                "the settings of a recipe cannot be read",
+                found=pair,
+                allowed="NAME=VALUE, separated by commas",
+            )
+        settings[key.strip()] = yaml.safe_load(value)
+    return settings
 
 
 def estimator_class(info: RecipeInfo) -> type[BagClassifier]:

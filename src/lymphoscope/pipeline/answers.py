@@ -31,7 +31,8 @@ class Answers:
     Attributes
     ----------
     patients : indices into the cohort's patients.
-    probability, low, high : of malignancy with its interval, shape (n_patients,).
+    probability, low, high : of malignancy with its interval, shape (n_patients,); bounds NaN where there is
+        none.
     threshold : referral threshold of each patient, shape (n_patients,).
     decision : 1 malignant, 0 reactive at the model's own threshold, shape (n_patients,).
     advice : about flow cytometry.

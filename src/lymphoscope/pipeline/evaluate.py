@@ -9,7 +9,7 @@ from lymphoscope.cohort.progress import Progress
 from lymphoscope.evaluation.ladder import DEFAULT_LADDER, Inputs, Ladder, climb
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.files import write_json
-from lymphoscope.models.registry import recipe_info
+from lymphoscope.models.registry import create_model, recipe_info
 from lymphoscope.pipeline.preparation import Prepared, require_new, require_outside
 
 
@@ -41,6 +41,7 @@ def evaluate_cohort(
         split_column=prepared.labelled_split,
         jobs=jobs,
         progress=progress,
+        bags_for=lambda model: prepared.bags_for(model, jobs=jobs, progress=progress)[prepared.labelled],
     )
     if out is not None:
         write_json(out, {"cohort": prepared.store.fingerprint, **found.as_dict()})
@@ -59,4 +60,7 @@ def recipe_inputs(recipe: str) -> Inputs:
     known = {name: inputs for inputs, name in DEFAULT_LADDER}
     if recipe in known:
         return known[recipe]
-    return "clinical" if recipe_info(recipe).cell_input == "none" else "both"
+    if recipe_info(recipe).cell_input == "none":
+        return "clinical"
+    model = create_model(recipe)
+    return "both" if getattr(model, "takes_clinical", True) else "images"

@@ -79,6 +79,11 @@ class RunPlan:
         if self.refits < 2:
             raise InputError("too few refits for an interval", found=self.refits, allowed="2 or more")
 
+    @property
+    def has_refits(self) -> bool:
+        """Whether the recipe is quick enough to be refitted many times: networks are not."""
+        return not recipe_info(self.recipe).budgets
+
     def as_dict(self, cohort_name: str) -> dict[str, Any]:
         """Plain values for plan.json."""
         reading = asdict(self.reading)

@@ -69,17 +69,19 @@ def predict_cohort(bundle: Bundle, prepared: Prepared, out: Path) -> Answers:
 def answer(prepared: Prepared, bundle: Bundle, patients: np.ndarray | None = None) -> Answers:
     """What a fitted model says about patients of a cohort; all of them if none are named."""
     chosen = np.arange(len(prepared.bags)) if patients is None else patients
-    bags, facts = prepared.bags[chosen], bundle.metadata
+    bags, facts = prepared.bags_for(bundle.model)[chosen], bundle.metadata
     threshold = float(facts["referral_threshold"])
+    unknown = np.full(len(chosen), np.nan)
     with one_thread(bundle.model):
         probability = malignancy(bundle.model, bags)
-        low, high = refit_bounds(bundle.refits, bags, probability)
+        bounds = refit_bounds(bundle.refits, bags, probability) if bundle.refits else None
         evidence = evidence_by_patient(bundle.model, bags)
+    low, high = bounds or (probability, probability)
     return Answers(
         patients=chosen,
         probability=probability,
-        low=low,
-        high=high,
+        low=low if bounds else unknown,
+        high=high if bounds else unknown,
         threshold=np.full(len(bags), threshold),
         decision=(probability >= bundle.model.threshold_).astype(np.int8),
         advice=advise(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from lymphoscope.cells.masked_crops import masked_crops
 from lymphoscope.cells.numbers import cell_numbers
 from lymphoscope.cohort.bags import Bags
 from lymphoscope.cohort.cell_store import CellStore, number_bags, open_store
@@ -21,6 +22,7 @@ from lymphoscope.cohort.read import ReadOptions, read_cohort
 from lymphoscope.errors import InputError, LymphoscopeError
 from lymphoscope.evaluation.probes import Probe, probe_shortcuts
 from lymphoscope.evaluation.protocol import Protocol
+from lymphoscope.models.base import BagClassifier, EpochClassifier
 
 DEFAULT_READING = ReadOptions()
 
@@ -65,6 +67,20 @@ class Prepared:
     def labelled_bags(self) -> Bags:
         """The bags of the labelled patients."""
         return self.bags[self.labelled]
+
+    def bags_for(self, model: BagClassifier, *, jobs: int = 2, progress: Progress | None = None) -> Bags:
+        """The bags of every patient as `model` takes them: per-cell numbers, or photographs.
+
+        Photographs are cut from the store once for each size and kept beside it.
+        """
+        if not isinstance(model, EpochClassifier):
+            return self.bags
+        size = model.image_size
+        if model.segmented:
+            cells = masked_crops(self.store, size, jobs=jobs, progress=progress)
+        else:
+            cells = self.store.crops(size, jobs=jobs, progress=progress)
+        return replace(self.bags, cells=cells, columns=None)
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:

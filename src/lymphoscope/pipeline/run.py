@@ -11,23 +11,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lymphoscope.cohort.bags import FloatArray
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.errors import InputError, RunFolderError
-from lymphoscope.evaluation.folds import OutOfFold, chosen_settings
+from lymphoscope.evaluation.folds import chosen_settings
 from lymphoscope.evaluation.ladder import Ladder, climb
+from lymphoscope.evaluation.out_of_fold import OutOfFold
 from lymphoscope.evaluation.probes import Probe
 from lymphoscope.evaluation.resampling import derived_seed, fit, one_thread
 from lymphoscope.evaluation.sample_size import swing_of_a_test_set, what_patients_prove
 from lymphoscope.evaluation.triage import Triage, bootstrap_refits, choose_referral_threshold, triage
 from lymphoscope.files import atomic_path, write_json, write_text
+from lymphoscope.models.base import BagClassifier
 from lymphoscope.models.bundle import Bundle, save_bundle
 from lymphoscope.models.registry import create_model, recipe_info
 from lymphoscope.pipeline import page
 from lymphoscope.pipeline.answers import (
     Answers,
     cells_needed,
-    evidence_by_patient,
     patient_rows,
     patients_with_errors,
     predictions_csv,
@@ -41,8 +41,8 @@ from lymphoscope.pipeline.run_folder import COHORT, RunFolder
 from lymphoscope.report.content import CohortSummary, Methods, ReportContent
 from lymphoscope.report.html import write_report
 
-FIT, REFIT, REFERRAL, EVIDENCE = 10, 11, 12, 13
-"""Streams of random numbers: the final fit, its refits, its referral threshold, held-out evidence."""
+FIT, REFIT, REFERRAL = 10, 11, 12
+"""Streams of random numbers: the final fit, its refits, its referral threshold."""
 
 VERSIONS = ("lymphoscope", "numpy", "scikit-learn", "opencv-python-headless", "simplejpeg")
 
@@ -100,6 +100,7 @@ def _run(folder: RunFolder, prepared: Prepared, plan: RunPlan, jobs: int, progre
         jobs=jobs,
         pieces=folder / "pieces",
         progress=progress,
+        bags_for=lambda model: prepared.bags_for(model, jobs=jobs, progress=progress)[prepared.labelled],
     )
     folder.log("evaluated", seconds={row.recipe: row.evaluation.out_of_fold.seconds for row in ladder.rows})
     bundle = _fit(prepared, plan, jobs, folder.read(COHORT))
@@ -107,7 +108,6 @@ def _run(folder: RunFolder, prepared: Prepared, plan: RunPlan, jobs: int, progre
     found = Found(
         ladder=ladder,
         triage=_triage(prepared, plan, ladder),
-        held_out_evidence=_held_out_evidence(prepared, plan, ladder, bundle),
         new=answer(prepared, bundle, prepared.unlabelled),
         probes=probe_cohort(prepared, plan.protocol),
     )
@@ -123,28 +123,28 @@ class Found:
     Attributes
     ----------
     triage : the decision for labelled patients while they were held out, first repeat.
-    held_out_evidence : per labelled patient that was tested, evidence of its cells, likewise held out.
     new : the answers for unlabelled patients.
     """
 
     ladder: Ladder
     triage: Triage
-    held_out_evidence: tuple[FloatArray | None, ...]
     new: Answers
     probes: tuple[Probe, ...]
 
 
 def _fit(prepared: Prepared, plan: RunPlan, jobs: int, cohort: dict[str, Any]) -> Bundle:
     """The model that the user keeps; what it chose is fixed in its refits."""
-    bags, y, seed = prepared.labelled_bags, prepared.labels, plan.protocol.seed
-    recipe = create_model(plan.recipe)
+    recipe, y, seed = create_model(plan.recipe), prepared.labels, plan.protocol.seed
+    bags = prepared.bags_for(recipe)[prepared.labelled]
     with one_thread(recipe):
         model = fit(recipe, bags, y, derived_seed(seed, FIT))
     wished = plan.protocol.wished_sensitivity
     threshold = choose_referral_threshold(
         recipe, bags, y, wished, seed=derived_seed(seed, REFERRAL), fitted=model
     )
-    refits = bootstrap_refits(model.settled(), bags, y, plan.refits, derived_seed(seed, REFIT), jobs=jobs)
+    refits: tuple[BagClassifier, ...] = ()
+    if plan.has_refits:
+        refits = bootstrap_refits(model.settled(), bags, y, plan.refits, derived_seed(seed, REFIT), jobs=jobs)
     metadata = {
         "referral_threshold": threshold,
         "wished_sensitivity": wished,
@@ -190,22 +190,6 @@ def _triage(prepared: Prepared, plan: RunPlan, ladder: Ladder) -> Triage:
         min_cells=plan.reading.min_cells,
         with_errors=patients_with_errors(prepared.findings),
     )
-
-
-def _held_out_evidence(
-    prepared: Prepared, plan: RunPlan, ladder: Ladder, bundle: Bundle
-) -> tuple[FloatArray | None, ...]:
-    """Evidence of labelled patients' cells from models that were not fitted on them, in the first repeat."""
-    tested = ladder.row(plan.recipe).evaluation.out_of_fold.patients
-    bags, y = prepared.labelled_bags, prepared.labels
-    evidence: dict[int, FloatArray | None] = {}
-    for split in plan.protocol.splits(y, prepared.labelled_split):
-        if split.repeat == 0:
-            seed = derived_seed(plan.protocol.seed, EVIDENCE, split.fold)
-            with one_thread(bundle.model):
-                model = fit(bundle.model.settled(), bags[split.train], y[split.train], seed)
-                evidence |= zip(split.test, evidence_by_patient(model, bags[split.test]), strict=True)
-    return tuple(evidence[i] for i in tested)
 
 
 def _write(folder: RunFolder, prepared: Prepared, plan: RunPlan, bundle: Bundle, found: Found) -> None:
@@ -314,7 +298,7 @@ def _held_out(prepared: Prepared, found: Found, out_of_fold: OutOfFold) -> Answe
         threshold=decided.threshold,
         decision=out_of_fold.decision[0],
         advice=decided.advice,
-        evidence=found.held_out_evidence,
+        evidence=out_of_fold.evidence,
     )
 
 
@@ -327,16 +311,21 @@ def _methods(prepared: Prepared, plan: RunPlan, bundle: Bundle) -> Methods:
             f"Measured by {protocol.sentence()}; all cells of a patient stand on the same side of every "
             "split, and scaling, settings, thresholds and the choice of a recipe come from training patients "
             "alone. Intervals are from a bootstrap of patients.",
-            "What is said of labelled patients was said while they were held out. The interval of a "
-            f"probability comes from {plan.refits} models refitted on bootstrap samples of patients, with "
-            "the settings that the fitted model had chosen.",
+            "What is said of labelled patients was said while they were held out. "
+            + (
+                f"The interval of a probability comes from {plan.refits} models refitted on bootstrap "
+                "samples of patients, with the settings that the fitted model had chosen."
+                if plan.has_refits
+                else "A probability stands without an interval: refitting networks on bootstrap samples of "
+                "patients would take days."
+            ),
         ),
         facts=(
             ("Recipe", plan.recipe),
             *((f"Chosen {name}", f"{value}") for name, value in chosen_settings(bundle.model).items()),
             ("Protocol", protocol.sentence()),
             ("Seed", str(protocol.seed)),
-            ("Refits", str(plan.refits)),
+            ("Refits", str(plan.refits) if plan.has_refits else "none"),
             ("Ages taken at", str(prepared.cohort.reference_date)),
             ("Counts given in", prepared.cohort.count_unit),
             ("Overlap zone", f"count up to {protocol.overlap_limit:g} × 10⁹/L"),
