@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
@@ -117,6 +118,8 @@ def run_tasks(
         return (task(*each) for each in arguments)
     from joblib import Parallel, delayed
 
+    # A worker that has grown is replaced between two tasks; nothing is lost by it, and nobody can act on it.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
     results: Iterator[Result] = Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs")(
         delayed(task)(*each) for each in arguments
     )
