@@ -5,7 +5,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lymphoscope.models.networks.attention import ChannelAttention, SpatialAttention
 from lymphoscope.models.networks.base import CellNetwork, create_network, list_networks
+from lymphoscope.models.networks.mobilenet import InvertedResidual
 
 NAMES = list_networks()
 
@@ -152,10 +154,12 @@ def test_frozen_features_stay_what_they_are_while_the_head_learns() -> None:
     network, (images, clinical) = small("frozen-resnet34").train(), batch(8)
     before = network.features(images, clinical)
     assert not before.requires_grad
-    for _ in range(3):
-        network(images, clinical)
-    assert torch.equal(network.features(images, clinical), before)
+    statistics = {key: value.clone() for key, value in network.backbone.state_dict().items()}
+    for seed in range(3):
+        network.train()(*batch(8, seed=seed))
     assert network.training and network.image_term.training
+    assert all(torch.equal(value, statistics[key]) for key, value in network.backbone.state_dict().items())
+    assert torch.equal(network.eval().features(images, clinical), before)
     assert [name for name in NAMES if small(name).frozen_features] == ["frozen-resnet34"]
 
 
@@ -203,3 +207,23 @@ def test_the_clinical_mobilenet_differs_by_three_input_planes() -> None:
             for name in ("mobilenet-image", "mobilenet-clinical")
         ]
     assert counts[1] - counts[0] == 3 * 32 * 3 * 3
+
+
+def test_inverted_residuals_add_their_input_where_shapes_agree() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 8, 6, 6)
+    for outputs, stride, added in ((8, 1, True), (8, 2, False), (12, 1, False)):
+        block = InvertedResidual(8, outputs, stride, 4).eval()
+        nn.init.zeros_(block.layers[-1].weight)
+        assert torch.equal(block(x), x) if added else not block(x).any()
+
+
+def test_attention_weighs_channels_and_places_between_nothing_and_all() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(2, 8, 6, 6) + 0.1
+    by_channel, by_place = ChannelAttention(8)(x) / x, SpatialAttention()(x) / x
+    for weights in (by_channel, by_place):
+        assert ((weights > 0) & (weights < 1)).all()
+    assert torch.allclose(by_channel, by_channel[:, :, :1, :1].expand_as(x), atol=1e-5)
+    assert torch.allclose(by_place, by_place[:, :1].expand_as(x), atol=1e-5)
+    assert by_channel.std() > 1e-4 and by_place.std() > 1e-4
