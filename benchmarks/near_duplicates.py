@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import simplejpeg
 
-from lymphoscope.cohort.image_frames import perceptual_hashes, thumbnail, to_frame
+from lymphoscope.cohort.image_frames import luminance, perceptual_hashes, reduce_frame, to_frame
 from lymphoscope.cohort.near_duplicates import (
     HASH_RADIUS,
     LEAST_CORRELATION,
@@ -74,7 +74,7 @@ ALTERATIONS: dict[str, Callable[[Image], Image]] = {
 
 
 def small(image: Image) -> Image:
-    return thumbnail(np.ascontiguousarray(to_frame(image)))
+    return luminance(reduce_frame(to_frame(image))[None])[0]
 
 
 def photographs(data: Path) -> dict[str, list[Image]]:

@@ -55,9 +55,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     seen: list[bytes] = []
     original: Callable[..., Any] = cell_ingest.inspect_image
 
-    def spy(data: bytes, room: Any = None) -> Any:
+    def spy(data: bytes) -> Any:
         seen.append(data)
-        return original(data, room)
+        return original(data)
 
     monkeypatch.setattr(cell_ingest, "inspect_image", spy)
     return seen

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import PIL.Image
 import pytest
 from photographs import encoded, jpeg, make_cohort, photograph, png_that_declares
@@ -32,9 +31,9 @@ def inspected(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     seen: list[bytes] = []
     original = cell_ingest.inspect_image
 
-    def spy(data: bytes, room: npt.NDArray[np.uint8] | None = None) -> Inspection:
+    def spy(data: bytes) -> Inspection:
         seen.append(data)
-        return original(data, room)
+        return original(data)
 
     monkeypatch.setattr(cell_ingest, "inspect_image", spy)
     return seen
@@ -166,7 +165,7 @@ def test_a_full_disk_is_one_error_and_what_was_done_is_kept(
     inspected: list[bytes] = []
     original = cell_ingest.inspect_image
     monkeypatch.setattr(
-        cell_ingest, "inspect_image", lambda data, room: (inspected.append(data), original(data, room))[1]
+        cell_ingest, "inspect_image", lambda data: (inspected.append(data), original(data))[1]
     )
     store = open_store(cohort, tmp_path / "cache")
     assert len(inspected) == 3

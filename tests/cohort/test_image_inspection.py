@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from photographs import encoded, jpeg, photograph, png_that_declares
 
-from lymphoscope.cohort.image_frames import border_colours, border_pixels, to_frame
+from lymphoscope.cohort.image_frames import border_colours, luminance, reduce_frame, to_frame
 from lymphoscope.cohort.image_inspection import (
     MAX_PIXELS,
     ImageFormat,
@@ -216,8 +216,17 @@ def test_frame_of_another_size_shows_the_whole() -> None:
 def test_border_colour_is_lab_of_the_ring() -> None:
     image = np.full((224, 224, 3), 255, dtype=np.uint8)
     image[8:-8, 8:-8] = 0
-    assert border_colours(border_pixels(image[None]))[0].tolist() == pytest.approx([100, 0, 0], abs=0.5)
+    assert border_colours(reduce_frame(image)[None])[0].tolist() == pytest.approx([100, 0, 0], abs=0.5)
     red = np.zeros_like(image)
     red[..., 0] = 255
     # CIE Lab of sRGB red under D65.
-    assert border_colours(border_pixels(red[None]))[0].tolist() == pytest.approx([53.2, 80.1, 67.2], abs=1)
+    assert border_colours(reduce_frame(red)[None])[0].tolist() == pytest.approx([53.2, 80.1, 67.2], abs=1)
+
+
+def test_an_eighth_decoded_from_a_jpeg_is_the_frame_reduced() -> None:
+    found = inspect_image(JPEG)
+    whole = reduce_frame(to_frame(decode_payload(found.payload)))
+    assert found.reduced is not None
+    small, large = luminance(found.reduced[None]).astype(int), luminance(whole[None]).astype(int)
+    assert np.abs(small - large).max() <= 3
+    assert np.abs(border_colours(found.reduced[None]) - border_colours(whole[None])).max() < 1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from photographs import jpeg, photograph
 
 from lymphoscope.cohort import near_duplicates
-from lymphoscope.cohort.image_frames import perceptual_hashes, thumbnails
+from lymphoscope.cohort.image_frames import luminance, perceptual_hashes, reduce_frame
 from lymphoscope.cohort.near_duplicates import HASH_RADIUS, group_alike, look_alike, turned_hashes
 
 Image = np.ndarray[Any, np.dtype[np.uint8]]
@@ -38,12 +38,16 @@ ALTERED: dict[str, Callable[[Image], Image]] = {
 }
 
 
+def thumbnail(image: Image) -> Image:
+    return luminance(reduce_frame(image)[None])[0]
+
+
 def perceptual_hash(small: Image) -> int:
     return int(perceptual_hashes(small[None])[0])
 
 
 def grouped(images: list[Image]) -> list[int]:
-    small = [thumbnails(np.ascontiguousarray(image)[None])[0] for image in images]
+    small = [thumbnail(np.ascontiguousarray(image)) for image in images]
     return group_alike(perceptual_hashes(np.stack(small)), lambda i: small[i]).tolist()
 
 
@@ -65,24 +69,24 @@ def test_many_copies_of_one_cell_are_one_group() -> None:
 
 def test_blank_pictures_are_like_no_other() -> None:
     blank = np.full((224, 224, 3), 210, dtype=np.uint8)
-    assert perceptual_hash(thumbnails(blank[None])[0]) == 0
+    assert perceptual_hash(thumbnail(blank)) == 0
     assert grouped([blank, blank, blank]) == [-1, -1, -1]
 
 
 def test_hashes_that_collide_by_chance_are_told_apart() -> None:
-    small = [thumbnails(photograph(seed)[None])[0] for seed in (1, 2)]
+    small = [thumbnail(photograph(seed)) for seed in (1, 2)]
     assert group_alike(np.array([7, 7], dtype=np.uint64), lambda i: small[i]).tolist() == [-1, -1]
     assert not look_alike(*small)
     assert look_alike(small[0], np.rot90(small[0]))
 
 
 def test_brightness_and_contrast_change_no_bit() -> None:
-    small = thumbnails(photograph(5)[None])[0]
+    small = thumbnail(photograph(5))
     assert perceptual_hash(small // 2) ^ perceptual_hash(small // 2 + 60) == 0
 
 
 def test_turned_hashes_are_the_hashes_of_turned_pictures() -> None:
-    small = thumbnails(photograph(6)[None])[0]
+    small = thumbnail(photograph(6))
     turns = [
         small[:, ::-1],
         small[::-1],

@@ -20,12 +20,12 @@ import numpy as np
 
 from lymphoscope.cohort.bags import IntArray
 from lymphoscope.cohort.cell_table import CellTable
-from lymphoscope.cohort.image_frames import THUMBNAIL, Image
+from lymphoscope.cohort.image_frames import REDUCED, Image
 from lymphoscope.errors import LymphoscopeError
 from lymphoscope.files import atomic_path
 
 LOCK = "lock"
-THUMBNAIL_BYTES = THUMBNAIL * THUMBNAIL
+THUMBNAIL_BYTES = REDUCED * REDUCED
 _GATHERED = 512
 """Parts written by one call; POSIX systems take 1,024 and more."""
 
@@ -53,7 +53,7 @@ class BlobReader:
     def thumbnail(self, offset: int) -> Image:
         """The thumbnail that begins at `offset`, where its picture ends."""
         pixels = np.frombuffer(self.read(offset, THUMBNAIL_BYTES), dtype=np.uint8)
-        return pixels.reshape(THUMBNAIL, THUMBNAIL)
+        return pixels.reshape(REDUCED, REDUCED)
 
 
 class BlobWriter:

@@ -31,14 +31,7 @@ from lymphoscope.cohort.cell_blob import (
     unused_bytes,
 )
 from lymphoscope.cohort.cell_table import ROW, CellTable, Rows, empty_table, latest, load_table, save_table
-from lymphoscope.cohort.image_frames import (
-    FRAME,
-    Image,
-    border_colours,
-    border_pixels,
-    perceptual_hashes,
-    thumbnails,
-)
+from lymphoscope.cohort.image_frames import Image, border_colours, luminance, perceptual_hashes
 from lymphoscope.cohort.image_inspection import (
     MAX_FILE_BYTES,
     Note,
@@ -53,10 +46,6 @@ _PIECES = "piece-*.npz"
 
 CHUNK_FILES, CHUNK_BYTES = 128, 4_000_000
 """What one thread takes at a time; together with the number of threads this bounds the memory."""
-
-GROUP_FILES = 16
-"""What is decoded before the pictures are measured together: a call for each would have the threads wait for
-each other at the interpreter's lock, and more than this would not stay in the processor's cache."""
 
 PIECE_FILES, PIECE_BYTES = 2048, 32_000_000
 """What is committed at a time."""
@@ -275,19 +264,7 @@ def _look_at(base: bytes, paths: list[bytes], stored: Rows, known: KnownRows) ->
     """Read, hash and inspect some files."""
     rows = np.zeros(len(paths), dtype=ROW)
     payloads: list[Payload | None] = []
-    frames = np.empty((GROUP_FILES, FRAME, FRAME, 3), dtype=np.uint8)
-    for start in range(0, len(paths), GROUP_FILES):
-        group = slice(start, start + GROUP_FILES)
-        payloads += _look_at_group(base, paths[group], rows[group], frames, stored, known)
-    return _Looked(paths, rows, payloads)
-
-
-def _look_at_group(
-    base: bytes, paths: list[bytes], rows: Rows, frames: Image, stored: Rows, known: KnownRows
-) -> list[Payload | None]:
-    """Fill in the rows of at most as many files as there are `frames`, which are written over."""
-    payloads: list[Payload | None] = []
-    shown: list[int] = []
+    shown: dict[int, Image] = {}
     for i, path in enumerate(paths):
         row = rows[i]
         data, size, mtime_ns = _read(base + path)
@@ -298,32 +275,31 @@ def _look_at_group(
         elif digest in known:
             rows[i] = stored[known[digest]]
         else:
-            new = inspect_image(data, frames[len(shown)])
+            new = inspect_image(data)
             row["length"], row["crc32"] = len(new.payload), zlib.crc32(new.payload)
             row["width"], row["height"] = new.width, new.height
             row["format"], row["problem"], row["notes"] = new.format, new.problem, new.notes
             payload = (new.payload,) if new.payload else ()
-            if new.frame is not None:
-                if not np.may_share_memory(new.frame, frames):
-                    frames[len(shown)] = new.frame
-                shown.append(i)
+            if new.reduced is not None:
+                shown[i] = new.reduced
         payloads.append(payload)
         row["size"], row["mtime_ns"] = size, mtime_ns
         if digest:
             row["digest"] = np.frombuffer(digest, dtype=np.uint8)
     if shown:
-        for i, small in zip(shown, _measure(rows, frames[: len(shown)], shown), strict=True):
+        for i, small in zip(shown, _measure(rows, shown), strict=True):
             payloads[i] = (*(payloads[i] or ()), small.tobytes())
-    return payloads
+    return _Looked(paths, rows, payloads)
 
 
-def _measure(rows: Rows, frames: Image, shown: list[int]) -> Image:
-    """Fill in what the rows `shown` say of their frames; the frames' thumbnails."""
-    small = thumbnails(frames)
+def _measure(rows: Rows, shown: dict[int, Image]) -> Image:
+    """Fill in what the rows say of the pictures `shown`, by row; these pictures' thumbnails."""
+    at, reduced = list(shown), np.stack(list(shown.values()))
+    small = luminance(reduced)
     hashes = perceptual_hashes(small)
-    rows["phash"][shown] = hashes
-    rows["border_lab"][shown] = border_colours(border_pixels(frames))
-    rows["notes"][shown] |= np.where(hashes == 0, Note.BLANK, Note.NONE).astype(np.uint16)
+    rows["phash"][at] = hashes
+    rows["border_lab"][at] = border_colours(reduced)
+    rows["notes"][at] |= np.where(hashes == 0, Note.BLANK, Note.NONE).astype(np.uint16)
     return small
 
 

@@ -16,9 +16,8 @@ Image = npt.NDArray[np.uint8]
 FRAME = 224
 """Side of the frame in pixels: the size of the analyser's photographs."""
 
-THUMBNAIL = 28
-BORDER = 8
-"""Width in pixels of the outer ring of the frame whose colour stands for the background."""
+REDUCED = 28
+"""Side of the frame at an eighth, where a JPEG file holds one number per block and colour."""
 
 _HASH_SIDE = 8
 # A cosine amplitude below this many grey levels at all 63 frequencies is a picture of nothing.
@@ -46,15 +45,19 @@ def centre_crop(frame: Image, size: int) -> Image:
     return frame[start : start + size, start : start + size]
 
 
-def thumbnails(frames: Image) -> Image:
-    """Mean luminance of each 8 × 8 block of each frame, (n, 224, 224, 3), uint8 (n, 28, 28)."""
-    n = len(frames)
-    # Frames on top of each other are one tall picture: blocks never cross from one to the next.
-    grey = cv2.cvtColor(frames.reshape(n * FRAME, FRAME, 3), cv2.COLOR_RGB2GRAY)
+def reduce_frame(frame: Image) -> Image:
+    """Mean colour of each 8 × 8 block of a frame (224, 224, 3), uint8 (28, 28, 3)."""
     # Three halvings take the vectorised path of the area filter; one reduction by eight does not.
-    for side in (FRAME // 2, FRAME // 4, THUMBNAIL):
-        grey = cv2.resize(grey, (side, n * side), interpolation=cv2.INTER_AREA)
-    return _as_image(grey).reshape(n, THUMBNAIL, THUMBNAIL)
+    for side in (FRAME // 2, FRAME // 4, REDUCED):
+        frame = _as_image(cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA))
+    return frame
+
+
+def luminance(reduced: Image) -> Image:
+    """Grey values of reduced frames (n, 28, 28, 3), uint8 (n, 28, 28): the thumbnails that are compared."""
+    # Pictures on top of each other are one tall picture: one call instead of many.
+    tall = reduced.reshape(-1, REDUCED, 3)
+    return _as_image(cv2.cvtColor(tall, cv2.COLOR_RGB2GRAY)).reshape(-1, REDUCED, REDUCED)
 
 
 def perceptual_hashes(thumbnails: Image) -> npt.NDArray[np.uint64]:
@@ -77,13 +80,14 @@ def perceptual_hashes(thumbnails: Image) -> npt.NDArray[np.uint64]:
     return np.where(blank, 0, np.ascontiguousarray(octets).view(">u8").ravel()).astype(np.uint64)
 
 
-def border_pixels(frames: Image) -> Image:
-    """Every fourth pixel of the outer ring of each frame, (n, 224, 224, 3), shape (n, n_pixels, 3)."""
-    return _as_image(frames.reshape(len(frames), -1, 3).take(_ring_pixels(), axis=1))
+def border_colours(reduced: Image) -> npt.NDArray[np.float32]:
+    """Mean CIE Lab colour (L 0–100, a, b) of the outer 8 pixels of each frame, shape (n, 3).
 
-
-def border_colours(rings: Image) -> npt.NDArray[np.float32]:
-    """Mean CIE Lab colour (L 0–100, a, b) of each of the rings, (n, n_pixels, 3), shape (n, 3)."""
+    Parameters
+    ----------
+    reduced : frames at an eighth, (n, 28, 28, 3): the ring is one pixel wide there.
+    """
+    rings = _as_image(reduced.reshape(len(reduced), -1, 3).take(_ring_pixels(), axis=1))
     lab = np.asarray(cv2.cvtColor(rings, cv2.COLOR_RGB2LAB)).mean(axis=1, dtype=np.float32)
     # Eight-bit Lab: L scaled to 255, a and b moved by 128.
     return lab * np.array([100 / 255, 1, 1], dtype=np.float32) - np.array([0, 128, 128], dtype=np.float32)
@@ -92,20 +96,18 @@ def border_colours(rings: Image) -> npt.NDArray[np.float32]:
 @lru_cache(maxsize=1)
 def _cosines() -> npt.NDArray[np.float32]:
     """Cosine basis of the lowest frequencies, scaled so that a coefficient is an amplitude in grey levels."""
-    positions = np.arange(THUMBNAIL) + 0.5
+    positions = np.arange(REDUCED) + 0.5
     frequencies = np.arange(_HASH_SIDE)[:, None]
-    basis = np.cos(np.pi * frequencies * positions / THUMBNAIL) * 2 / THUMBNAIL
+    basis = np.cos(np.pi * frequencies * positions / REDUCED) * 2 / REDUCED
     return np.ascontiguousarray(basis, dtype=np.float32)
 
 
 @lru_cache(maxsize=1)
 def _ring_pixels() -> IntArray:
-    """Flat indices of the sampled pixels of the outer ring."""
-    ring = np.ones((FRAME, FRAME), dtype=bool)
-    ring[BORDER:-BORDER, BORDER:-BORDER] = False
-    sampled = np.zeros_like(ring)
-    sampled[1::4, 1::4] = True
-    return np.flatnonzero(ring & sampled)
+    """Flat indices of the outer ring of a reduced frame."""
+    ring = np.ones((REDUCED, REDUCED), dtype=bool)
+    ring[1:-1, 1:-1] = False
+    return np.flatnonzero(ring)
 
 
 def _as_image(array: Any) -> Image:
