@@ -32,8 +32,8 @@ LEAST_CORRELATION = 0.95
 _ODD_DOWN, _ODD_ACROSS = np.uint64(0x00FF00FF00FF00FF), np.uint64(0x5555555555555555)
 
 _BANDS, _BAND_BITS = 4, 16
-_BLOCK = 1 << 18
-_CACHED_THUMBNAILS = 4096
+_BLOCK = 1 << 16
+_CACHED_THUMBNAILS = 1024
 
 
 def group_alike(hashes: Hashes, thumbnail_of: Callable[[int], Image]) -> npt.NDArray[np.int32]:
