@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from planted_cells import PlantedCell
@@ -35,11 +36,11 @@ class Store:
     def __len__(self) -> int:
         return len(self.photographs)
 
-    def decode(self, i: int, /) -> np.ndarray:
+    def picture(self, i: int, /) -> bytes:
         if self.fail_after is not None and len(self.decoded) >= self.fail_after:
             raise KeyboardInterrupt
         self.decoded.append(i)
-        return self.photographs[i]
+        return cv2.imencode(".png", self.photographs[i][..., ::-1])[1].tobytes()
 
 
 @dataclass

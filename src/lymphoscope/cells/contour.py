@@ -76,10 +76,12 @@ def _closed_path(score: Plane, jump_price: float) -> npt.NDArray[np.int64]:
         np.maximum.reduce(priced, axis=0, out=best)
         np.add(best, score[turn % rows], out=best_so_far[turn])
     path = np.empty(turns, dtype=np.int64)
-    at = int(best_so_far[-1].argmax())
+    # Seven numbers a step: plain floats are compared faster than an array of them is made.
+    at, behind, prices = int(best_so_far[-1].argmax()), padded.tolist(), price.tolist()
     for turn in range(turns - 1, 0, -1):
         path[turn] = at
-        at += int((padded[turn - 1, at : at + len(price)] - price).argmax()) - _MAX_JUMP
+        gains = [a - b for a, b in zip(behind[turn - 1][at : at + len(prices)], prices, strict=True)]
+        at += gains.index(max(gains)) - _MAX_JUMP
     path[0] = at
     first = rows // 8
     return np.roll(path[first : first + rows], first)

@@ -17,6 +17,7 @@ from lymphoscope.cells.segmentation import segment
 from lymphoscope.cells.stain import RgbImage
 from lymphoscope.cohort.cell_blob import locked
 from lymphoscope.cohort.image_frames import centre_crop, to_frame
+from lymphoscope.cohort.image_inspection import decode_payload
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.cohort.sealed_array import SUFFIX, open_array, write_array
 
@@ -54,13 +55,13 @@ def mask_background(frame: RgbImage) -> RgbImage:
 def _blocks(
     store: Photographs, size: int, jobs: int, progress: Progress | None
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """Consecutive blocks of masked crops; photographs are decoded here, a few chunks ahead."""
+    """Consecutive blocks of masked crops; photographs go to the workers compressed."""
     if progress is not None:
         progress.start(f"painting over what is not the cell, {size} pixels", len(store))
     pool = joblib.Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
     chunks = [range(a, min(a + _CHUNK, len(store))) for a in range(0, len(store), _CHUNK)]
     for block in pool(
-        joblib.delayed(_mask_chunk)([to_frame(store.decode(i)) for i in chunk], size) for chunk in chunks
+        joblib.delayed(_mask_chunk)([store.picture(i) for i in chunk], size) for chunk in chunks
     ):
         yield block
         if progress is not None:
@@ -69,11 +70,13 @@ def _blocks(
         progress.done()
 
 
-def _mask_chunk(frames: list[RgbImage], size: int) -> npt.NDArray[np.uint8]:
+def _mask_chunk(pictures: list[bytes], size: int) -> npt.NDArray[np.uint8]:
     """On images this small OpenCV's threads cost more than they bring."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        return np.stack([centre_crop(mask_background(frame), size) for frame in frames])
+        return np.stack(
+            [centre_crop(mask_background(to_frame(decode_payload(each))), size) for each in pictures]
+        )
     finally:
         cv2.setNumThreads(threads)

@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from lymphoscope.cells.cell_findings import CellBlurred, CellCutOff, CellNotSegmented
 from lymphoscope.cells.morphology import MORPHOLOGY_COLUMNS, MORPHOLOGY_VERSION, measure
-from lymphoscope.cells.stain import Plane, RgbImage
+from lymphoscope.cells.stain import Plane
 from lymphoscope.cohort.findings import Finding
 from lymphoscope.cohort.image_frames import to_frame
+from lymphoscope.cohort.image_inspection import decode_payload
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.files import sha256_bytes, sha256_json, write_bytes
 
@@ -39,7 +40,7 @@ class Photographs(Protocol):
     @property
     def folder(self) -> Path: ...
     def __len__(self) -> int: ...
-    def decode(self, i: int, /) -> RgbImage: ...
+    def picture(self, i: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,7 @@ def _measure(
 
 
 def _in_chunks(store: Photographs, cells: Sequence[int], jobs: int) -> Iterator[tuple[Sequence[int], Plane]]:
-    """Chunks of cells and their numbers, in any order; photographs are decoded here, a few chunks ahead."""
+    """Chunks of cells and their numbers, in any order; photographs go to the workers compressed."""
     chunks = [cells[i : i + _CHUNK] for i in range(0, len(cells), _CHUNK)]
     pool = joblib.Parallel(
         n_jobs=jobs if len(cells) >= _WORTH_A_PROCESS else 1,
@@ -130,16 +131,16 @@ def _in_chunks(store: Photographs, cells: Sequence[int], jobs: int) -> Iterator[
         batch_size=1,
     )
     yield from pool(
-        joblib.delayed(_measure_chunk)(chunk, [to_frame(store.decode(i)) for i in chunk]) for chunk in chunks
+        joblib.delayed(_measure_chunk)(chunk, [store.picture(i) for i in chunk]) for chunk in chunks
     )
 
 
-def _measure_chunk(chunk: Sequence[int], images: list[RgbImage]) -> tuple[Sequence[int], Plane]:
+def _measure_chunk(chunk: Sequence[int], pictures: list[bytes]) -> tuple[Sequence[int], Plane]:
     """The chunk itself and its numbers; on images this small OpenCV's threads cost more than they bring."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        return chunk, np.stack([measure(image) for image in images])
+        return chunk, np.stack([measure(to_frame(decode_payload(picture))) for picture in pictures])
     finally:
         cv2.setNumThreads(threads)
 

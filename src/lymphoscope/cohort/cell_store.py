@@ -104,8 +104,8 @@ class CellStore:
     def __len__(self) -> int:
         return len(self.index)
 
-    def decode(self, i: int) -> Image:
-        """Photograph `i` at its own size, uint8 RGB (H, W, 3)."""
+    def picture(self, i: int) -> bytes:
+        """Photograph `i` as it is stored, compressed; `decode_payload` gives its pixels."""
         if self._blob is None:
             raise IndexError(f"photograph {i} of a store without photographs")
         payload = self._blob.read(int(self._offset[i]), int(self._length[i]))
@@ -114,7 +114,11 @@ class CellStore:
                 f"{self._blob.path}: the copy of {self.index.path[i]} in the cache is damaged. "
                 "`lymphoscope check COHORT --verify` mends the cache; or delete it, it is made anew."
             )
-        return decode_payload(payload)
+        return payload
+
+    def decode(self, i: int) -> Image:
+        """Photograph `i` at its own size, uint8 RGB (H, W, 3)."""
+        return decode_payload(self.picture(i))
 
     def crop(self, i: int, size: int = 112) -> Image:
         """The centre `size` pixels of the frame of photograph `i`, uint8 (size, size, 3), for a few cells."""
