@@ -23,9 +23,9 @@ from lymphoscope.models.networks.base import CellNetwork, create_network, load_b
 from lymphoscope.models.patient_calibration import PatientCalibration
 from lymphoscope.training.augmentation import IMAGENET, Augmentation, Normalisation
 from lymphoscope.training.curves import Epoch
-from lymphoscope.training.loop import Watch, selected_epoch, train
+from lymphoscope.training.loop import Watch, fastest_precision, selected_epoch, train
 from lymphoscope.training.prediction import CellData, left_out, pool, predict_features, predict_logits
-from lymphoscope.training.settings import Pooling, Precision, Selection, TrainingSettings, Unit
+from lymphoscope.training.settings import Pooling, Selection, TrainingSettings, Unit
 
 AUGMENTATIONS = {
     "none": Augmentation(),
@@ -91,7 +91,8 @@ class ImageClassifier(EpochClassifier):
         very patients that are scored, as the reports did, and is optimistic.
     validation_share : of the training patients, held out.
     patience : epochs without improvement after which training ends; None trains on.
-    precision : "bfloat16" computes in mixed precision.
+    precision : of the training: "bfloat16" is mixed precision, twice as fast where the processor has
+        instructions for it; "auto" takes it there. Predictions are made in single precision.
     test_time : versions of each photograph averaged at prediction: 1, 2 (mirrored), 4 (quarter turns) or 8.
     weights : checkpoint of torchvision for the backbone, .safetensors or .pth.
     device : "auto" takes a graphics processor where there is one.
@@ -133,7 +134,7 @@ class ImageClassifier(EpochClassifier):
         selection: Selection = "inner",
         validation_share: Annotated[float, Gt(0), Lt(1)] = 0.2,
         patience: Annotated[int, Ge(1)] | None = None,
-        precision: Precision = "float32",
+        precision: Literal["auto", "float32", "bfloat16"] = "auto",
         test_time: Literal[1, 2, 4, 8] = 1,
         weights: str | None = None,
         device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -316,10 +317,13 @@ class ImageClassifier(EpochClassifier):
 
     def _settings(self) -> TrainingSettings:
         names = {each.name for each in fields(TrainingSettings)} & set(self.get_params(deep=False))
-        values = {name: getattr(self, name) for name in names - {"augmentation", "normalisation"}}
+        values = {
+            name: getattr(self, name) for name in names - {"augmentation", "normalisation", "precision"}
+        }
         return TrainingSettings(
             **values,
             augmentation=AUGMENTATIONS[self.augmentation],
+            precision=fastest_precision(self._device) if self.precision == "auto" else self.precision,
             select="last" if self.selection == "last" else "best",
             select_by="balanced-accuracy" if self.selection == "scored-fold" else "loss",
             seed=self.random_state,

@@ -10,6 +10,7 @@ import ctypes
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,9 +26,9 @@ from lymphoscope.training.augmentation import augment
 from lymphoscope.training.checkpoints import Best, load_checkpoint, save_checkpoint
 from lymphoscope.training.curves import Epoch, Measured
 from lymphoscope.training.losses import loss as loss_of
-from lymphoscope.training.prediction import CellData, autocast, pool, predict_logits, segment_average
+from lymphoscope.training.prediction import CellData, pool, predict_logits, segment_average
 from lymphoscope.training.schedules import learning_rate_at, make_optimiser
-from lymphoscope.training.settings import Pooling, TrainingSettings
+from lymphoscope.training.settings import Pooling, Precision, TrainingSettings
 
 IntArray = npt.NDArray[np.int64]
 Watch = Callable[[Epoch], None]
@@ -39,7 +40,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 """Of mallopt(3)."""
 
 _VALIDATION_CELLS = 64
-"""Cells of a validation patient that are looked at per epoch, spread evenly over those it has."""
+"""Most cells of a validation patient that are looked at per epoch, spread evenly over those it has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +137,14 @@ def keep_memory() -> None:
         library.mallopt(option, value)
 
 
+def fastest_precision(device: torch.device) -> Precision:
+    """bfloat16 where the device multiplies it in hardware."""
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    known = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # no public name for it yet
+    return "bfloat16" if known is not None and known() else "float32"
+
+
 def selected_epoch(history: list[Epoch], settings: TrainingSettings) -> int:
     """Number of the epoch whose weights are kept: the first best one, or the last."""
     if settings.select == "last" or history[-1].validation is None:
@@ -179,7 +188,7 @@ def _train_epoch(
             clinical = data.clinical[torch.from_numpy(batch.patients)]
             clinical = _masked(clinical, settings.clinical_masking, rng[MASKS]).to(device)
             labels = torch.from_numpy(y[batch.patients]).to(device)
-            with autocast(settings, device):
+            with _autocast(settings, device):
                 logits = _logits(network, images, clinical, batch, settings.unit == "patient")
             loss = loss_of(
                 logits.float(),
@@ -245,6 +254,12 @@ def _logits(network: Any, images: Tensor, clinical: Tensor, batch: _Batch, by_pa
     return pooled
 
 
+def _autocast(settings: TrainingSettings, device: torch.device) -> AbstractContextManager[Any]:
+    if settings.precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
 def _class_weights(y: IntArray, settings: TrainingSettings) -> tuple[float, float]:
     return balancing.class_weights(y, balance=settings.balance, positive_weight=settings.positive_weight)
 
@@ -299,7 +314,8 @@ def _validate(
     """Loss and decisions on patients that are not trained on."""
     network.eval()
     shown = patients[data.counts[patients] > 0]
-    rows, owner = data.rows_of(shown, _VALIDATION_CELLS)
+    most = min(_VALIDATION_CELLS, 2 * (settings.cells_per_patient or _VALIDATION_CELLS))
+    rows, owner = data.rows_of(shown, most)
     logits = predict_logits(network, data, rows, owner, settings, device=device)
     weights = _class_weights(y[shown], settings)
     by_patient = settings.unit == "patient"
@@ -313,6 +329,6 @@ def _validate(
         focal_gamma=settings.focal_gamma,
     )
     margin = logits[:, 1] - logits[:, 0]
-    counts = np.minimum(data.counts[shown], _VALIDATION_CELLS)
+    counts = np.minimum(data.counts[shown], most)
     score = margin if by_patient else pool(margin, counts, settings.pooling)
     return Measured.of(float(loss), y[shown], score)

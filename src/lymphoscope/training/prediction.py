@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,12 +92,11 @@ def predict_features(
         part = slice(start, start + batch_size)
         cells = data.cells[torch.from_numpy(rows[part])].to(device)
         clinical = data.clinical[torch.from_numpy(patient_of_row[part])].to(device)
-        with autocast(settings, device):
-            given = [
-                (network.features if settings.unit == "patient" else network)(images, clinical)
-                for images in _versions(cells, settings, versions)
-            ]
-        out.append(torch.stack(given).float().mean(0))
+        given = [
+            (network.features if settings.unit == "patient" else network)(images, clinical)
+            for images in _versions(cells, settings, versions)
+        ]
+        out.append(torch.stack(given).mean(0))
     return torch.cat(out)
 
 
@@ -137,12 +135,6 @@ def segment_average(features: Tensor, owner: Tensor, n: int) -> Tensor:
     sums = sums.index_add(0, owner, features.float())
     counts = torch.bincount(owner, minlength=n).clamp_min(1)
     return sums / counts[:, None]
-
-
-def autocast(settings: TrainingSettings, device: torch.device) -> AbstractContextManager[Any]:
-    if settings.precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
 
 
 @torch.inference_mode()

@@ -33,6 +33,8 @@ class TrainingSettings:
     patience : epochs without a better one after which training stops; None never stops.
     clinical_masking : share of examples in which each clinical value is hidden with probability 0.5.
     clip_norm : largest norm of the gradient; None lets it be.
+    precision : of the training; predictions are always made in single precision, so that they do not depend
+        on the processor.
     """
 
     unit: Unit = "cell"
