@@ -49,7 +49,9 @@ class SpatialAttention(nn.Module):
 
 @network("cnn-attention")
 def cnn_attention(width: float, _image_size: int) -> CellNetwork:
-    """The five convolutions of cnn-enhanced with attention after each max-pooling; report B's dense layers.
+    """The five convolutions of cnn-enhanced with attention after each max-pooling.
+
+    Dense layers as in Collin & Le Chenadec.
 
     The report names attention and no network; with these convolutions the difference to cnn-enhanced is the
     attention and the clinical values.

@@ -47,7 +47,7 @@ def two_logits(logit: Tensor) -> Tensor:
 
 
 class ClinicalHead(nn.Module):
-    """Dense layers 120, 84 and 2 on features with the clinical values beside them (report B)."""
+    """Dense layers 120, 84 and 2 on features with the clinical values beside them (Collin & Le Chenadec)."""
 
     def __init__(self, n_features: int, width: float) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class ClinicalHead(nn.Module):
 
 
 class BackboneNetwork(CellNetwork):
-    """A backbone in place of report B's two convolutions: its global average, then report B's dense layers.
+    """A backbone in place of the convolutions of Collin & Le Chenadec: global average, then their dense layers.
 
     Parameters
     ----------

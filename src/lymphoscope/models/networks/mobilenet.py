@@ -1,4 +1,4 @@
-"""Report C's networks: inverted residuals (MobileNetV2, Sandler et al. 2018, section 3.3 and table 1).
+"""The networks of Wang 2024: inverted residuals (MobileNetV2, Sandler et al. 2018, section 3.3 and table 1).
 
 Smaller than the original: expansion 4 in place of 6, five stages in place of seven, a last layer of 216.
 """
@@ -78,7 +78,7 @@ class MobileNet(CellNetwork):
 
 @network("mobilenet-image")
 def mobilenet_image(width: float, _image_size: int) -> CellNetwork:
-    """Report C's network of the images alone."""
+    """The network of Wang 2024 on images alone."""
     return MobileNet(width, clinical_planes=False)
 
 

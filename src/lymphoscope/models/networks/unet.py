@@ -1,4 +1,4 @@
-"""The contracting half of a U-Net (Ronneberger et al. 2015), as report B uses it to encode cells."""
+"""The contracting half of a U-Net (Ronneberger et al. 2015), as Collin & Le Chenadec encode cells."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """VGG16 and VGG19 without batch normalisation (Simonyan & Zisserman 2015, table 1, columns D and E).
 
 Keys and shapes are those of torchvision's public checkpoints of vgg16 and vgg19, `features.0.weight` and on.
-Their three dense layers of 4096, 4096 and 1000 make way for a global average and report B's dense layers.
+Their three dense layers of 4096, 4096 and 1000 make way for a global average and the dense layers of
+Collin & Le Chenadec.
 """
 
 from __future__ import annotations
