@@ -41,8 +41,8 @@ AUGMENTATIONS = {
         stain=0.05,
     ),
 }
-"""The size of a cell is a sign of disease, so it changes little; more brightness or stain gives pictures that no
-laboratory would."""
+"""The size of a cell is a sign of disease, so it changes little; more brightness or stain gives pictures as
+from no laboratory."""
 
 INNER_SPLIT = 1
 """Stream of random numbers beside that of the training itself."""

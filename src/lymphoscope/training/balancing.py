@@ -140,8 +140,8 @@ def class_weights(
     ----------
     y : labels, 0 or 1, of whatever the loss is taken over (patients or cells).
     balance : "class-weights" weighs each class by n / (2 n_class), so that both count the same in all.
-    positive_weight : the malignant class's weight, the reactive one's being 1 (Collin & Le Chenadec: 2); it is used
-        whatever `balance` says, because a user who gives it means it.
+    positive_weight : the malignant class's weight, the reactive one's being 1 (Collin & Le Chenadec: 2);
+        it is used whatever `balance` says, because a user who gives it means it.
     """
     check_choice("balance", balance, get_args(Balance))
     if positive_weight is not None:

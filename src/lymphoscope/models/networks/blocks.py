@@ -66,7 +66,7 @@ class ClinicalHead(nn.Module):
 
 
 class BackboneNetwork(CellNetwork):
-    """A backbone in place of the convolutions of Collin & Le Chenadec: global average, then their dense layers.
+    """A backbone in the place of Collin & Le Chenadec's convolutions: global average, their dense layers.
 
     Parameters
     ----------

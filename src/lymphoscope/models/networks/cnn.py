@@ -36,7 +36,7 @@ class ImageCNN(CellNetwork):
 
 
 class ClinicalCNN(CellNetwork):
-    """Collin & Le Chenadec's baseline: two convolutions, and the clinical values beside their flattened map."""
+    """Collin & Le Chenadec's baseline: two convolutions, clinical values beside their flattened map."""
 
     takes_clinical = True
 
@@ -65,7 +65,7 @@ class ClinicalCNN(CellNetwork):
 
 @network("cnn-baseline", smallest_image=8)
 def cnn_baseline(width: float, image_size: int) -> CellNetwork:
-    """Si Salah & Ahmadi's first network: three convolutions with activation and max-pooling, two dense layers.
+    """Si Salah & Ahmadi's first network: three convolutions with max-pooling, two dense layers.
 
     The report gives neither sizes nor the activation; here 3 × 3 convolutions that keep the size, 16, 32 and
     64 channels, ReLU, 64 hidden units.
@@ -105,5 +105,5 @@ def cnn_enhanced(width: float, _image_size: int) -> CellNetwork:
 
 @network("cnn-clinical", smallest_image=16)
 def cnn_clinical(width: float, image_size: int) -> CellNetwork:
-    """Collin & Le Chenadec's baseline: convolutions of 5 × 5 to 6 and 16 channels, dense layers 120, 84, 2."""
+    """Collin & Le Chenadec's baseline: 5 × 5 convolutions to 6 and 16 channels, dense layers 120, 84, 2."""
     return ClinicalCNN(width, image_size)
