@@ -15,7 +15,6 @@ import multiprocessing
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +30,7 @@ import simplejpeg
 from lymphoscope.cohort.cell_store import open_store
 from lymphoscope.cohort.cohort import Cohort, Patients
 from lymphoscope.files import to_json
+from process_memory import anonymous_mb, watched
 
 CHALLENGE_CELLS = 13_453
 CELLS_PER_PATIENT = 82
@@ -169,38 +169,8 @@ MEASURES = {"bare": measure_bare, "ingest": measure_ingest, "reopening": measure
 
 def in_fresh_process(measure: str, *arguments: object) -> dict[str, float]:
     """Run one measure in a new interpreter and watch the memory of its process tree."""
-    command = [sys.executable, __file__, "--measure", measure, *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    peak = 0.0
-    while process.poll() is None:
-        peak = max(peak, sum(map(anonymous_mb, tree(process.pid))))
-        time.sleep(0.02)
-    output, _ = process.communicate()
-    if process.returncode:
-        raise SystemExit(f"{measure}: exit code {process.returncode}")
+    output, peak = watched([sys.executable, __file__, "--measure", measure, *map(str, arguments)])
     return {**json.loads(output.splitlines()[-1]), "peak_mb": peak}
-
-
-def tree(pid: int) -> list[int]:
-    """The process and all that descend from it."""
-    pids, at = [pid], 0
-    while at < len(pids):
-        try:
-            children = Path(f"/proc/{pids[at]}/task/{pids[at]}/children").read_text().split()
-        except OSError:
-            children = []
-        pids += [int(child) for child in children]
-        at += 1
-    return pids
-
-
-def anonymous_mb(pid: int) -> float:
-    """Anonymous memory of a process, MB (10⁶ bytes); 0 if it has just ended."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) * 1.024e-3 for line in lines if line.startswith("Anonymous:"))
 
 
 # --- the run ------------------------------------------------------------------------------------------------

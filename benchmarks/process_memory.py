@@ -1,0 +1,66 @@
+"""Run a command in a process of its own and watch the memory of everything it starts (Linux).
+
+Standard library alone: what a benchmark imports would count as its memory.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+def watched(
+    command: Sequence[str], *, env: Mapping[str, str] | None = None, every_s: float = 0.02
+) -> tuple[str, float]:
+    """What `command` printed, and the most anonymous memory of its process tree, MB (10⁶ bytes).
+
+    Anonymous memory is what the processes made themselves: files they only look into, such as mapped arrays,
+    do not count. A command that fails ends this program with its name.
+    """
+    whole = {**os.environ, **env} if env else None
+    process = subprocess.Popen([*command], stdout=subprocess.PIPE, text=True, env=whole)
+    peak = 0.0
+    try:
+        while process.poll() is None:
+            peak = max(peak, sum(map(anonymous_mb, tree(process.pid))))
+            time.sleep(every_s)
+    finally:
+        if process.poll() is None:
+            process.kill()
+    output, _ = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
+    return output, peak
+
+
+def tree(pid: int) -> list[int]:
+    """The process and all that descend from it."""
+    pids, at = [pid], 0
+    while at < len(pids):
+        for thread in _threads(pids[at]):  # a child belongs to the thread that started it
+            try:
+                children = Path(f"/proc/{pids[at]}/task/{thread}/children").read_text().split()
+            except OSError:
+                continue
+            pids += [int(child) for child in children]
+        at += 1
+    return pids
+
+
+def anonymous_mb(pid: int) -> float:
+    """Anonymous memory of a process, MB (10⁶ bytes); 0 if it has just ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) * 1.024e-3 for line in lines if line.startswith("Anonymous:"))
+
+
+def _threads(pid: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - names alone
+    except OSError:
+        return []
