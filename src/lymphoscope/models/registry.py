@@ -1,5 +1,7 @@
 """Recipes by name. A model is one Python file of this package and one YAML beside it; nothing is listed here.
 
+A network is one file and one YAML in `networks`, and a model of it is an `ImageClassifier`.
+
 `list_models` reads YAML alone, so that a command line that only lists or completes names stays fast.
 """
 
@@ -9,7 +11,7 @@ import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,12 +21,16 @@ import yaml
 
 from lymphoscope import models
 from lymphoscope.errors import InputError
+from lymphoscope.models import networks
 
 if TYPE_CHECKING:
     from lymphoscope.models.base import BagClassifier, CellInput
 
 _FIELDS = {"estimator", "cells", "title", "summary", "source", "settings"}
 _OPTIONAL = {"budgets"}
+
+_NETWORKS_MODULE = "image_classifier"
+"""The module whose classes train the networks that have a YAML of their own."""
 
 FULL_BUDGET = "paper"
 """The budget that is a recipe's settings as they are."""
@@ -100,9 +106,9 @@ def create_model(name: str, **overrides: Any) -> BagClassifier:
 
 def with_budget(name: str, budget: str | None) -> str:
     """The recipe's name at that budget: `name` itself where it has none or says one already."""
-    if budget in (None, FULL_BUDGET) or not recipe_info(name).budgets or "@" in name:
-        return name
     recipe, colon, settings = name.partition(":")
+    if budget in (None, FULL_BUDGET) or not recipe_info(name).budgets or "@" in recipe:
+        return name
     named = f"{recipe}@{budget}"
     _budget(recipe_info(recipe), named)
     return f"{named}{colon}{settings}"
@@ -116,6 +122,11 @@ def with_settings(name: str, settings: Mapping[str, str]) -> str:
             "a setting of a recipe cannot hold this", found=text, allowed="no comma, no equals sign"
         )
     return f"{name}{',' if ':' in name else ':'}{text}" if text else name
+
+
+def public_name(name: str) -> str:
+    """The name as results carry it: of a path among its settings only the file's name is left."""
+    return re.sub(r"=[^,]*[/\\]([^,/\\]*)", r"=\1", name)
 
 
 def _budget(info: RecipeInfo, name: str) -> Mapping[str, Any]:
@@ -153,9 +164,9 @@ def estimator_class(info: RecipeInfo) -> type[BagClassifier]:
 
 
 def recipe_of(model: BagClassifier) -> RecipeInfo:
-    """The recipe that `model` is of: same class, and as many of its settings as any other recipe's.
+    """The recipe that `model` is of: same class, and no other recipe differs in fewer parameters.
 
-    A model whose parameters were overridden still belongs to the recipe it came from.
+    So a model some of whose parameters were overridden still belongs to the recipe it came from.
     """
     own = [
         info
@@ -169,14 +180,16 @@ def recipe_of(model: BagClassifier) -> RecipeInfo:
             allowed=", ".join(_recipes()),
             remedy="Put its file and a YAML that lists it into lymphoscope/models.",
         )
-    parameters = model.get_params(deep=False)
-    return max(own, key=lambda info: sum(parameters[k] == v for k, v in info.settings.items()))
+    parameters, defaults = model.get_params(deep=False), _defaults(type(model))
+    return max(
+        own, key=lambda info: sum(parameters[k] == v for k, v in {**defaults, **info.settings}.items())
+    )
 
 
 @cache
 def _recipes() -> dict[str, RecipeInfo]:
     recipes: dict[str, RecipeInfo] = {}
-    for path in sorted(path for folder in models.__path__ for path in Path(folder).glob("*.yaml")):
+    for path, module in _yaml_files():
         for name, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
             if set(entry) - _OPTIONAL != _FIELDS or name in recipes:
                 raise ValueError(f"{path.name}, {name}: needs the fields {sorted(_FIELDS)}, and a name once")
@@ -186,13 +199,31 @@ def _recipes() -> dict[str, RecipeInfo]:
                 summary=entry["summary"],
                 source=entry["source"],
                 cell_input=entry["cells"],
-                module=path.stem,
+                module=module,
                 estimator=entry["estimator"],
                 settings=entry["settings"] or {},
                 budgets=entry.get("budgets") or {},
             )
     order = ("none", "numbers", "images")
     return dict(sorted(recipes.items(), key=lambda item: order.index(item[1].cell_input)))
+
+
+def _yaml_files() -> Iterator[tuple[Path, str]]:
+    """Every YAML file of recipes, and the module that holds their classes."""
+    for path in _sorted_yaml(models.__path__):
+        yield path, path.stem
+    for path in _sorted_yaml(networks.__path__):
+        yield path, _NETWORKS_MODULE
+
+
+def _sorted_yaml(folders: Iterable[str]) -> list[Path]:
+    return sorted(path for folder in folders for path in Path(folder).glob("*.yaml"))
+
+
+def _defaults(estimator: type[BagClassifier]) -> dict[str, Any]:
+    """What parameters are that nobody sets."""
+    parameters = inspect.signature(estimator.__init__).parameters.values()
+    return {each.name: each.default for each in parameters if each.default is not each.empty}
 
 
 def _validated(name: str, estimator: type[BagClassifier], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def test_a_width_that_cannot_be_is_refused(width: float) -> None:
 
 @pytest.mark.parametrize("name", list_networks())
 def test_the_smallest_image_works_and_a_smaller_one_is_refused(name: str) -> None:
-    smallest = {"cnn-baseline": 8, "cnn-clinical": 16}.get(name, 32)
+    smallest = base._entries[name].smallest_image
     images = torch.randn(2, 3, smallest, smallest)
     assert create_network(name, 0.1, smallest).eval()(images, torch.zeros(2, 3)).shape == (2, 2)
     with pytest.raises(InputError, match=f"at least {smallest}"):
