@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ import pytest
 from lymphoscope.evaluation import folds
 from lymphoscope.evaluation.epoch_log import listening, write_epoch
 from lymphoscope.evaluation.folds import out_of_fold
+from lymphoscope.evaluation.ladder import climb
+from lymphoscope.evaluation.optimism import honest_recipe
 from lymphoscope.evaluation.protocol import Protocol
+from lymphoscope.evaluation.resampling import inner_folds
 from lymphoscope.models.conformance import example_bags
 from lymphoscope.models.registry import create_model
 from lymphoscope.training.curves import Epoch, Measured
@@ -26,6 +31,7 @@ class Counting:
     def __init__(self) -> None:
         self.total = self.advanced = 0
         self.what: list[str] = []
+        self.notes: list[str] = []
 
     def start(self, what: str, total: int) -> None:
         self.what.append(what)
@@ -37,6 +43,9 @@ class Counting:
     def done(self) -> None:
         pass
 
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
 
 def test_every_epoch_of_every_fold_is_told_and_kept() -> None:
     bags, y = example_bags(24, image_size=SIDE)
@@ -46,7 +55,8 @@ def test_every_epoch_of_every_fold_is_told_and_kept() -> None:
         create_model("cnn-baseline", **SMALL), bags, y, splits, progress=progress, name="cnn-baseline@test"
     )
     assert (progress.total, progress.advanced) == (6, 6)
-    assert progress.what == ["cnn-baseline@test, epochs"]
+    assert progress.what == ["cnn-baseline@test"]
+    assert re.fullmatch(r"epochs, [\d,]+ images/s", progress.notes[-1])
     assert found.recipe == "cnn-baseline@test"
     assert [len(history) for history in found.histories] == [3, 3]
     assert not found.optimistic
@@ -96,6 +106,97 @@ def test_choosing_the_epoch_on_the_scored_fold_is_named_optimistic_and_is() -> N
         last = [h[-1].validation.balanced_accuracy for h in optimistic.histories if h[-1].validation]
         gaps.append(np.mean(best) - np.mean(last))
     assert np.mean(gaps) > 0.05
+
+
+def test_optimism_is_measured_where_a_recipe_is_on_the_ladder_twice() -> None:
+    bags, y = example_bags(24, image_size=SIDE)
+    small = "image_size=32,width=0.4,epochs=2,batch_size=32"
+    honest, optimistic = f"cnn-baseline:{small}", f"cnn-baseline:{small},selection=scored-fold"
+    assert honest_recipe(optimistic) == honest_recipe(honest) == honest
+    assert honest_recipe("cnn-clinical@fast:selection=scored-fold") == "cnn-clinical@fast"
+    ladder = climb(
+        bags,
+        y,
+        Protocol(folds=2, repeats=1, bootstrap=100),
+        recipes=[("images", optimistic), ("images", honest)],
+    )
+    assert [row.as_dict()["optimistic"] for row in ladder.rows] == [True, False]
+    assert [(each.first, each.second, each.zone) for each in ladder.optimism] == [
+        (honest, optimistic, "overall"),
+        (honest, optimistic, "overlap"),
+    ]
+    overall = ladder.optimism[0]
+    assert overall.optimistic == (optimistic,)
+    expected = [row.evaluation.overall.balanced_accuracy for row in ladder.rows]
+    assert overall.balanced_accuracy is not None
+    assert expected[0] is not None
+    assert expected[1] is not None
+    assert overall.balanced_accuracy.estimate == pytest.approx(expected[0].estimate - expected[1].estimate)
+    assert ladder.sentences[0].startswith(
+        f"Choosing the epoch on the patients that are scored gains {honest}"
+    )
+
+
+def test_a_comparison_with_an_optimistic_recipe_says_so() -> None:
+    bags, y = example_bags(24, image_size=SIDE)
+    name = "cnn-baseline:image_size=32,width=0.4,epochs=1,batch_size=32,selection=scored-fold"
+    ladder = climb(
+        bags,
+        y,
+        Protocol(folds=2, repeats=1, bootstrap=100),
+        recipes=[("clinical", "clinical"), ("images", name)],
+    )
+    found = ladder.rows[1].comparisons[0]
+    assert found.optimistic == (name,)
+    assert found.sentence.endswith(
+        f"{name} is optimistic: the epoch was chosen on the patients that are scored."
+    )
+    assert ladder.optimism == ()
+
+
+def test_what_balancing_did_is_kept_per_fold() -> None:
+    bags, y = example_bags(30, image_size=SIDE)
+    splits = Protocol(folds=2, repeats=1).splits(y)
+    settings: dict[str, Any] = {**SMALL, "epochs": 1}
+    plain = out_of_fold(create_model("cnn-baseline", **settings), bags, y, splits)
+    assert plain.balancing == (None, None)
+    found = out_of_fold(create_model("cnn-baseline", balance="undersample", **settings), bags, y, splits)
+    assert found.splits == ((0, 0), (0, 1))
+    for counts, history in zip(found.balancing, found.histories, strict=True):
+        assert counts is not None
+        reactive, malignant = counts.patients_after
+        assert reactive == malignant == min(counts.patients_before)
+        assert sum(counts.cells_after) == history[0].images
+
+
+def test_inner_trainings_are_progress_and_only_outer_ones_are_tracked() -> None:
+    bags, y = example_bags(24, image_size=SIDE)
+    splits = Protocol(folds=2, repeats=1).splits(y)
+    progress, tracked = Counting(), list[tuple[str, str, int]]()
+    out_of_fold(
+        create_model("cnn-baseline", **{**SMALL, "epochs": 2}),
+        bags,
+        y,
+        splits,
+        progress=progress,
+        track=lambda recipe, fold, epoch: tracked.append((recipe, fold, epoch.number)),
+        wished_sensitivity=0.9,
+        name="net",
+    )
+    inner = [inner_folds(y[split.train]) for split in splits]
+    assert progress.total == progress.advanced == 2 * (2 + sum(inner))
+    assert sorted(tracked) == [
+        ("net", f"repeat 1, fold {fold}", number) for fold in (1, 2) for number in (1, 2)
+    ]
+
+
+def test_a_listener_that_fails_is_heard_of(tmp_path: Path) -> None:
+    def fail(fold: str, epoch: Epoch) -> None:
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"), listening(tmp_path, fail):
+        write_epoch(tmp_path / "0-0.jsonl", Epoch(1, 0.1, Measured(0.5, 0.6, 0.7, 0.5), None, 10, 1.0))
+        time.sleep(1.0)
 
 
 def test_half_a_line_of_a_log_is_not_read(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Progress(Protocol):
@@ -16,3 +16,11 @@ class Progress(Protocol):
 
     def done(self) -> None:
         """The work that was started last is finished."""
+
+
+@runtime_checkable
+class Noting(Progress, Protocol):
+    """Progress that can also say in a few words what its units are and how fast the work is."""
+
+    def note(self, text: str) -> None:
+        """Show `text` after the number of finished units in place of their speed: "epochs, 900 images/s"."""

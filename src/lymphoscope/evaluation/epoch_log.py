@@ -25,11 +25,14 @@ def write_epoch(path: Path, epoch: Epoch) -> None:
 @contextmanager
 def listening(folder: Path, heard: Heard) -> Iterator[None]:
     """While the block runs, call `heard` with the fold's name and every epoch that appears in `folder`."""
-    over, seen = threading.Event(), dict[Path, int]()
+    over, seen, failures = threading.Event(), dict[Path, int](), list[Exception]()
 
     def listen() -> None:
-        while not over.wait(EVERY_S):
-            _tell_new(folder, seen, heard)
+        try:
+            while not over.wait(EVERY_S):
+                _tell_new(folder, seen, heard)
+        except Exception as error:  # a thread has nobody to tell; whoever waits for it has
+            failures.append(error)
 
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
@@ -38,7 +41,9 @@ def listening(folder: Path, heard: Heard) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-        _tell_new(folder, seen, heard)
+    if failures:
+        raise failures[0]
+    _tell_new(folder, seen, heard)
 
 
 def _tell_new(folder: Path, seen: dict[Path, int], heard: Heard) -> None:
@@ -46,4 +51,4 @@ def _tell_new(folder: Path, seen: dict[Path, int], heard: Heard) -> None:
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # a line without its end is not finished
         for line in lines[seen.get(path, 0) :]:
             heard(path.stem, Epoch.from_dict(json.loads(line)))
-        seen[path] = len(lines)
+            seen[path] = seen.get(path, 0) + 1

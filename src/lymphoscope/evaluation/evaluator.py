@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from lymphoscope.cohort.bags import Bags, FloatArray
 from lymphoscope.cohort.progress import Progress
+from lymphoscope.evaluation.epoch_progress import Track
 from lymphoscope.evaluation.folds import out_of_fold
 from lymphoscope.evaluation.out_of_fold import OutOfFold
 from lymphoscope.evaluation.protocol import Protocol
@@ -36,6 +37,7 @@ def evaluate(
     jobs: int = 1,
     pieces: Path | None = None,
     progress: Progress | None = None,
+    track: Track | None = None,
     refer: bool = False,
     refits: int = 0,
     fingerprint: str | None = None,
@@ -48,7 +50,7 @@ def evaluate(
     recipe : name of a recipe, or an unfitted model.
     bags, y : the labelled patients, and 0 or 1 for each.
     split_column : "train" or "test" per patient, where the protocol asks for the table's split.
-    jobs, pieces, progress, fingerprint, name : see `out_of_fold`.
+    jobs, pieces, progress, track, fingerprint, name : see `out_of_fold`.
     refer : also choose referral thresholds inside the folds, for `triage`.
     refits : bootstrap refits per fold of the first repeat, for `triage`.
 
@@ -66,6 +68,7 @@ def evaluate(
         jobs=jobs,
         pieces=pieces,
         progress=progress,
+        track=track,
         wished_sensitivity=protocol.wished_sensitivity if refer else None,
         refits=refits,
         fingerprint=fingerprint,
@@ -99,12 +102,11 @@ def compare(first: Evaluation, second: Evaluation, zone: Zone = "overall") -> Co
     inside = in_zone(a.lymphocyte_count, zone, first.protocol.overlap_limit)
     truth = a.y[inside] == 1
     n_malignant, n_reactive = int(truth.sum()), int((~truth).sum())
-    patients = f"{n_malignant + n_reactive} patients ({n_malignant} malignant, {n_reactive} reactive)"
-    if zone == "overlap":
-        patients += " of the overlap zone"
+    patients = patients_in_words(n_malignant, n_reactive, zone)
+    optimistic = tuple(each.recipe for each in (a, b) if each.optimistic)
     if not n_malignant or not n_reactive:
         sentence = f"{second.recipe} and {first.recipe} cannot be compared on {patients}: a class is missing."
-        return Comparison(a.recipe, b.recipe, zone, n_malignant, n_reactive, None, None, sentence)
+        return Comparison(a.recipe, b.recipe, zone, n_malignant, n_reactive, None, None, sentence, optimistic)
     gain = ((b.decision == b.y).astype(np.float64) - (a.decision == a.y))[:, inside]
     decisions = _decision_bootstrap(a, first.protocol, truth)
     accuracy = percentile_interval(_balanced(gain, truth), decisions.balanced_difference(gain))
@@ -123,8 +125,15 @@ def compare(first: Evaluation, second: Evaluation, zone: Zone = "overall") -> Co
         n_reactive,
         accuracy,
         ranking,
-        difference_sentence(a.recipe, b.recipe, accuracy, patients),
+        difference_sentence(a.recipe, b.recipe, accuracy, patients, optimistic),
+        optimistic,
     )
+
+
+def patients_in_words(n_malignant: int, n_reactive: int, zone: Zone) -> str:
+    """Whom a sentence is about: "163 patients (113 malignant, 50 reactive)"."""
+    where = " of the overlap zone" if zone == "overlap" else ""
+    return f"{n_malignant + n_reactive} patients ({n_malignant} malignant, {n_reactive} reactive){where}"
 
 
 def in_zone(lymphocyte_count: FloatArray, zone: Zone, limit: float) -> BoolArray:

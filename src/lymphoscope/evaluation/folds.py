@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,14 +25,17 @@ from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.cohort.splits import Split
 from lymphoscope.evaluation import pieces as store
-from lymphoscope.evaluation.epoch_log import listening, write_epoch
+from lymphoscope.evaluation.epoch_log import write_epoch
+from lymphoscope.evaluation.epoch_progress import INNER_LOG, Track, epochs_shown, fold_log
 from lymphoscope.evaluation.out_of_fold import OutOfFold, assemble
 from lymphoscope.evaluation.resampling import (
+    Watch,
     as_model,
     bootstrap_patients,
     check_bags,
     derived_seed,
     fit,
+    inner_folds,
     inner_probabilities,
     malignancy,
     one_thread,
@@ -47,9 +50,6 @@ from lymphoscope.stats.thresholds import referral_threshold
 DECISION, INNER, REFITS = 1, 2, 3
 """Streams of random numbers within one fold: the fit itself, its inner folds, its bootstrap refits."""
 
-SCORED_FOLD = "scored-fold"
-"""The selection that chooses an epoch by the patients that are scored."""
-
 _ARRAYS = (
     "probability",
     "decision",
@@ -59,6 +59,7 @@ _ARRAYS = (
     "refits",
     "settings",
     "history",
+    "balance",
     "evidence",
     "seconds",
 )
@@ -88,6 +89,7 @@ def out_of_fold(
     jobs: int = 1,
     pieces: Path | None = None,
     progress: Progress | None = None,
+    track: Track | None = None,
     wished_sensitivity: float | None = None,
     refits: int = 0,
     fingerprint: str | None = None,
@@ -104,6 +106,7 @@ def out_of_fold(
     seed : of the fits; with the same seed the same numbers, whatever `jobs` and whether resumed.
     jobs : processes; 1 works in this one.
     pieces : folder for finished folds; those found there are not computed again.
+    track : told of every epoch of a model that is trained in epochs, while it is trained.
     wished_sensitivity : choose a referral threshold for it within each training set.
     refits : bootstrap refits per fold of the first repeat, for intervals of the probability.
     fingerprint : of `bags` and `y` if the caller knows it already; else it is computed.
@@ -130,13 +133,13 @@ def out_of_fold(
         ]
         found = [None if pieces is None else store.read_piece(pieces, task.key, _ARRAYS) for task in tasks]
         todo = [i for i, piece in enumerate(found) if piece is None]
-        with _shown(progress, name, model, len(tasks), len(tasks) - len(todo), log) as fold_done:
+        with _shown(progress, track, name, tasks, todo, labels, jobs) as fold_done:
             arguments = [(tasks[i], bags, labels) for i in todo]
             for i, piece in zip(todo, run_tasks(_fold, arguments, jobs), strict=True):
                 found[i] = piece
                 fold_done()
     pieces_ = [piece for piece in found if piece is not None]
-    optimistic = isinstance(model, EpochClassifier) and model.selection == SCORED_FOLD
+    optimistic = isinstance(model, EpochClassifier) and model.optimistic
     return assemble(name, bags, labels, splits, pieces_, wished_sensitivity, optimistic=optimistic)
 
 
@@ -152,21 +155,35 @@ def _log_folder(model: BagClassifier) -> Iterator[Path | None]:
 
 @contextmanager
 def _shown(
-    progress: Progress | None, name: str, model: BagClassifier, folds: int, done: int, log: Path | None
+    progress: Progress | None,
+    track: Track | None,
+    name: str,
+    tasks: Sequence[_Task],
+    todo: Sequence[int],
+    y: IntArray,
+    jobs: int,
 ) -> Iterator[Callable[[], None]]:
     """Progress in folds, or in epochs of all folds; yields what is to be called after every fold."""
+    model, log = tasks[0].model, tasks[0].log
+    if isinstance(model, EpochClassifier) and log is not None:
+        epochs = [model.epochs * _trainings(task, y) for task in tasks]
+        left = sum(epochs[i] for i in todo)
+        processes = max(min(jobs, len(todo)), 1)
+        with epochs_shown(progress, track, log, name, sum(epochs), sum(epochs) - left, processes):
+            yield lambda: None
+        return
     if progress is None:
         yield lambda: None
         return
-    each = model.epochs if isinstance(model, EpochClassifier) else 1
-    progress.start(name if each == 1 else f"{name}, epochs", folds * each)
-    progress.advance(done * each)
-    if log is None:
-        yield progress.advance
-    else:
-        with listening(log, lambda *_: progress.advance()):
-            yield lambda: None
+    progress.start(name, len(tasks))
+    progress.advance(len(tasks) - len(todo))
+    yield progress.advance
     progress.done()
+
+
+def _trainings(task: _Task, y: IntArray) -> int:
+    """How often a fold trains its model: once, and in inner folds if a referral threshold is wanted."""
+    return 1 + (inner_folds(y[task.split.train]) if task.wished_sensitivity is not None else 0)
 
 
 def _key(
@@ -207,7 +224,8 @@ def _fold(task: _Task, bags: Bags, y: IntArray) -> store.Arrays:
         probability = malignancy(fitted, test)
         referral = np.nan
         if task.wished_sensitivity is not None:
-            inner = inner_scores(fitted, model, train, y_train, seeds[INNER])
+            watch = _writer(task, INNER_LOG)
+            inner = inner_scores(fitted, model, train, y_train, seeds[INNER], watch)
             referral = referral_threshold(y_train, inner, task.wished_sensitivity)
         settled = fitted.settled()
         refits = [
@@ -224,6 +242,7 @@ def _fold(task: _Task, bags: Bags, y: IntArray) -> store.Arrays:
             "refits": np.array(refits).reshape(task.refits, len(test)),
             "settings": _packed(chosen_settings(fitted)),
             "history": _packed([epoch.as_dict() for epoch in getattr(fitted, "history_", [])]),
+            "balance": _packed(_plain_counts(fitted)),
             "evidence": np.empty(0) if evidence is None else np.asarray(evidence, dtype=np.float64),
             "seconds": np.asarray(time.perf_counter() - began),
         }
@@ -239,14 +258,25 @@ def _fitted(task: _Task, bags: Bags, y: IntArray, seed: int) -> BagClassifier:
     train, y_train = bags[split.train], y[split.train]
     if not isinstance(model, EpochClassifier):
         return model.fit(train, y_train)
-    log = None if task.log is None else task.log / f"{split.repeat}-{split.fold}.jsonl"
     return model.fit(
         train,
         y_train,
-        scored=(bags[split.test], y[split.test]) if model.selection == SCORED_FOLD else None,
+        scored=(bags[split.test], y[split.test]) if model.optimistic else None,
         checkpoint=None if task.folder is None else _checkpoint(task),
-        watch=None if log is None else functools.partial(write_epoch, log),
+        watch=_writer(task),
     )
+
+
+def _writer(task: _Task, ending: str = "") -> Watch | None:
+    """What tells the waiting process of an epoch."""
+    if task.log is None:
+        return None
+    return functools.partial(write_epoch, task.log / fold_log(task.split.repeat, task.split.fold, ending))
+
+
+def _plain_counts(fitted: BagClassifier) -> dict[str, Any] | None:
+    counts = fitted.balance_ if isinstance(fitted, EpochClassifier) else None
+    return None if counts is None else asdict(counts)
 
 
 def _checkpoint(task: _Task) -> Path:
@@ -258,7 +288,12 @@ def _packed(value: Any) -> npt.NDArray[np.uint8]:
 
 
 def inner_scores(
-    fitted: BagClassifier, model: BagClassifier, bags: Bags, y: IntArray, seed: int
+    fitted: BagClassifier,
+    model: BagClassifier,
+    bags: Bags,
+    y: IntArray,
+    seed: int,
+    watch: Watch | None = None,
 ) -> FloatArray:
     """Out-of-fold probabilities within the training patients, shape (n_patients,).
 
@@ -267,9 +302,9 @@ def inner_scores(
     offered = getattr(fitted, "inner_oof_", None)
     if offered is not None and np.shape(offered) == (len(y),):
         return np.asarray(offered, dtype=np.float64)
-    if min(int(y.sum()), int((1 - y).sum())) < 2:
+    if not inner_folds(y):
         return np.zeros(len(y))
-    return inner_probabilities(model, bags, y, seed)
+    return inner_probabilities(model, bags, y, seed, watch)
 
 
 def refit_models(

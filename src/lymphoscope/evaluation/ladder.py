@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from lymphoscope.cohort.bags import Bags
 from lymphoscope.cohort.progress import Progress
+from lymphoscope.evaluation.epoch_progress import Track
 from lymphoscope.evaluation.evaluator import compare, evaluate
+from lymphoscope.evaluation.optimism import measured_optimism
 from lymphoscope.evaluation.pieces import bags_fingerprint
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.evaluation.results import Evaluation, Zone
@@ -78,10 +80,13 @@ class Ladder:
     ----------
     protocol : shared by all rows.
     rows : in the order shown.
+    optimism : what recipes gain that choose the epoch on the patients that are scored, against the same
+        recipes without, where both are on the ladder.
     """
 
     protocol: Protocol
     rows: tuple[LadderRow, ...]
+    optimism: tuple[Comparison, ...] = ()
 
     def row(self, recipe: str) -> LadderRow:
         """The row of `recipe`; ValueError if it is not on the ladder."""
@@ -93,13 +98,15 @@ class Ladder:
     @property
     def sentences(self) -> tuple[str, ...]:
         """Whether each learned recipe can be told apart from those below it, in plain words."""
-        return tuple(each.sentence for row in self.rows for each in row.comparisons)
+        below = [each.sentence for row in self.rows for each in row.comparisons]
+        return (*below, *(each.sentence for each in self.optimism))
 
     def as_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         return {
             "protocol": self.protocol.as_dict(),
             "rows": [row.as_dict() for row in self.rows],
+            "optimism": [each.as_dict() for each in self.optimism],
             "sentences": list(self.sentences),
         }
 
@@ -117,6 +124,7 @@ def climb(
     jobs: int = 1,
     pieces: Path | None = None,
     progress: Progress | None = None,
+    track: Track | None = None,
     bags_for: Callable[[BagClassifier], Bags] | None = None,
 ) -> Ladder:
     """Evaluate every rung of the ladder on the same folds and compare each with those below.
@@ -126,6 +134,7 @@ def climb(
     bags, y : labelled patients with per-cell numbers, and 0 or 1 for each.
     with_auto : add the recipe `auto` on top; it takes several times as long as all others together.
     refer : recipes for which referral thresholds are chosen inside the folds, and `refits` made.
+    track : told of every epoch of networks, while they are trained.
     bags_for : the same patients as a model of photographs takes them.
     """
     steps = [*recipes, AUTO] if with_auto else list(recipes)
@@ -143,6 +152,7 @@ def climb(
             jobs=jobs,
             pieces=pieces,
             progress=progress,
+            track=track,
             refer=recipe in refer,
             refits=refits if recipe in refer and not isinstance(model, EpochClassifier) else 0,
             fingerprint=None if photographs else fingerprint,
@@ -152,7 +162,7 @@ def climb(
             compare(other, evaluation, zone) for other in _others(rows, inputs) for zone in ZONES
         )
         rows.append(LadderRow(inputs, evaluation, comparisons))
-    return Ladder(protocol, tuple(rows))
+    return Ladder(protocol, tuple(rows), measured_optimism([row.evaluation for row in rows], ZONES))
 
 
 def _others(below: Sequence[LadderRow], inputs: Inputs) -> list[Evaluation]:

@@ -14,6 +14,7 @@ from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
 from lymphoscope.cohort.splits import Split
 from lymphoscope.evaluation import pieces as store
 from lymphoscope.stats.metrics import balanced_accuracy
+from lymphoscope.training.balancing import BalanceCounts
 from lymphoscope.training.curves import Epoch
 
 
@@ -45,8 +46,10 @@ class OutOfFold:
     refit_low, refit_high : float64 (n_tested,) or None if not asked for: bounds of the probability in the
         first repeat, 2.5th and 97.5th percentile of models refitted on bootstrap samples of the fold's
         training patients.
+    splits : repeat and fold of each split, both from 0.
     settings : per split, what the model chose itself (its `chosen_`), empty where it says nothing.
     histories : per split, what was measured after every epoch of a model that is trained in epochs.
+    balancing : per split, what balancing did to an epoch's patients and cells; None where it did nothing.
     evidence : per tested patient, `cell_evidence` of its cells in the first repeat, from the model that was
         not fitted on it; None where the model cannot say.
     optimistic : the epoch was chosen on the patients that were scored.
@@ -72,8 +75,10 @@ class OutOfFold:
     wished_sensitivity: float | None
     refit_low: FloatArray | None
     refit_high: FloatArray | None
+    splits: tuple[tuple[int, int], ...]
     settings: tuple[dict[str, Any], ...]
     histories: tuple[tuple[Epoch, ...], ...]
+    balancing: tuple[BalanceCounts | None, ...]
     evidence: tuple[FloatArray | None, ...]
     optimistic: bool
     mean_training_patients: float
@@ -160,14 +165,23 @@ def assemble(
         wished_sensitivity=wished_sensitivity,
         refit_low=None if bounds is None else bounds[0],
         refit_high=None if bounds is None else bounds[1],
+        splits=tuple((split.repeat, split.fold) for split in splits),
         settings=tuple(json.loads(piece["settings"].tobytes()) for piece in pieces),
         histories=tuple(
             tuple(Epoch.from_dict(each) for each in json.loads(piece["history"].tobytes()))
             for piece in pieces
         ),
+        balancing=tuple(_balance_counts(json.loads(piece["balance"].tobytes())) for piece in pieces),
         evidence=tuple(evidence),
         optimistic=optimistic,
         mean_training_patients=float(np.mean([len(split.train) for split in splits])),
         n_patients=len(np.union1d(tested, trained)),
         seconds=float(sum(float(piece["seconds"]) for piece in pieces)),
     )
+
+
+def _balance_counts(values: dict[str, list[int]] | None) -> BalanceCounts | None:
+    """From the names and pairs that a piece holds."""
+    if values is None:
+        return None
+    return BalanceCounts(**{name: (reactive, malignant) for name, (reactive, malignant) in values.items()})

@@ -14,10 +14,12 @@ from threadpoolctl import threadpool_limits
 
 from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
 from lymphoscope.cohort.splits import repeated_stratified
-from lymphoscope.models.base import BagClassifier
+from lymphoscope.models.base import BagClassifier, EpochClassifier
 from lymphoscope.models.registry import create_model
+from lymphoscope.training.curves import Epoch
 
 Result = TypeVar("Result")
+Watch = Callable[[Epoch], None]
 
 INNER_FOLDS = 5
 
@@ -43,9 +45,12 @@ def seeded(model: BagClassifier, seed: int) -> BagClassifier:
     return copy.set_params(random_state=seed) if "random_state" in copy.get_params() else copy
 
 
-def fit(model: BagClassifier, bags: Bags, y: IntArray, seed: int) -> BagClassifier:
-    """A fitted clone of `model`."""
-    return seeded(model, seed).fit(bags, y)
+def fit(
+    model: BagClassifier, bags: Bags, y: IntArray, seed: int, watch: Watch | None = None
+) -> BagClassifier:
+    """A fitted clone of `model`; `watch` is told of every epoch of one that is trained in epochs."""
+    copy = seeded(model, seed)
+    return copy.fit(bags, y, watch=watch) if isinstance(copy, EpochClassifier) else copy.fit(bags, y)
 
 
 def malignancy(model: BagClassifier, bags: Bags) -> FloatArray:
@@ -89,15 +94,22 @@ def bootstrap_patients(y: IntArray, rng: np.random.Generator) -> IntArray:
     )
 
 
-def inner_probabilities(model: BagClassifier, bags: Bags, y: IntArray, seed: int) -> FloatArray:
+def inner_folds(y: IntArray) -> int:
+    """Folds within patients of labels `y`: fewer where a class has fewer patients, 0 where it has one."""
+    folds = min(INNER_FOLDS, int(y.sum()), int((1 - y).sum()))
+    return folds if folds > 1 else 0
+
+
+def inner_probabilities(
+    model: BagClassifier, bags: Bags, y: IntArray, seed: int, watch: Watch | None = None
+) -> FloatArray:
     """Out-of-fold probabilities of the patients given, from models fitted on others of them, (n_patients,).
 
-    At most `INNER_FOLDS` stratified folds, fewer where a class has fewer patients.
+    In stratified folds, `inner_folds` of them.
     """
-    folds = min(INNER_FOLDS, int(y.sum()), int((1 - y).sum()))
     out = np.empty(len(y))
-    for split in repeated_stratified(y, folds=folds, repeats=1, seed=seed):
-        fitted = fit(model, bags[split.train], y[split.train], derived_seed(seed, split.fold))
+    for split in repeated_stratified(y, folds=inner_folds(y), repeats=1, seed=seed):
+        fitted = fit(model, bags[split.train], y[split.train], derived_seed(seed, split.fold), watch)
         out[split.test] = malignancy(fitted, bags[split.test])
     return out
 

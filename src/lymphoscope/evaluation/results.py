@@ -120,6 +120,7 @@ class Evaluation:
         """Plain values for JSON; without times, so that two equal runs give equal bytes."""
         return {
             "recipe": self.recipe,
+            "optimistic": self.out_of_fold.optimistic,
             "protocol": self.protocol.as_dict(),
             "overall": self.overall.as_dict(),
             "overlap": self.overlap.as_dict(),

@@ -14,11 +14,15 @@ from sklearn.exceptions import NotFittedError
 
 from lymphoscope.cohort.bags import Bags, FloatArray
 from lymphoscope.errors import InputError
+from lymphoscope.training.balancing import BalanceCounts
 from lymphoscope.training.curves import Epoch
 
 Labels = npt.NDArray[np.integer[Any]]
 State = dict[str, npt.NDArray[Any]]
 CellInput = Literal["none", "numbers", "images"]
+
+SCORED_FOLD = "scored-fold"
+"""The selection that chooses an epoch by the patients that are scored."""
 
 
 class BagClassifier(BaseEstimator, ABC):
@@ -74,6 +78,10 @@ class BagClassifier(BaseEstimator, ABC):
         """
         return cast("BagClassifier", clone(self))
 
+    def kept_parameters(self) -> dict[str, Any]:
+        """Parameters as they are kept with a fitted model, of the machine that fitted it nothing."""
+        return self.get_params(deep=False)
+
     def cell_evidence(self, bags: Bags) -> FloatArray | None:
         """How much each cell speaks for malignancy (positive) or against (negative), shape (n_cells,).
 
@@ -92,7 +100,10 @@ class EpochClassifier(BagClassifier):
     epochs : at most.
     selection : what chooses the epoch that is kept; "scored-fold" looks at the patients that are scored, and
         its results are optimistic.
+    weights : file that a backbone's weights are read from before training, or None.
+    weights_sha256_ : of that file; "" without.
     history_ : what was measured after every epoch.
+    balance_ : patients and cells of the first epoch before and after balancing; None without balancing.
     """
 
     cell_input: ClassVar[CellInput] = "images"
@@ -101,7 +112,19 @@ class EpochClassifier(BagClassifier):
     segmented: bool
     epochs: int
     selection: str
+    weights: str | None
+    weights_sha256_: str
     history_: list[Epoch]
+    balance_: BalanceCounts | None = None
+
+    @property
+    def optimistic(self) -> bool:
+        """Whether the epoch that is kept is chosen on the patients that are scored."""
+        return self.selection == SCORED_FOLD
+
+    @abstractmethod
+    def check_network(self) -> None:
+        """Raise the `InputError` of `fit` for a network or weights that no patients could make fit."""
 
     @abstractmethod
     def fit(

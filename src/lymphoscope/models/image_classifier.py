@@ -23,7 +23,7 @@ from lymphoscope.models.networks.base import CellNetwork, create_network, load_b
 from lymphoscope.models.patient_calibration import PatientCalibration
 from lymphoscope.training.augmentation import IMAGENET, Augmentation, Normalisation
 from lymphoscope.training.curves import Epoch
-from lymphoscope.training.loop import Watch, fastest_precision, selected_epoch, train
+from lymphoscope.training.loop import Watch, balanced_counts, fastest_precision, selected_epoch, train
 from lymphoscope.training.prediction import CellData, left_out, pool, predict_features, predict_logits
 from lymphoscope.training.settings import Pooling, Selection, TrainingSettings, Unit
 
@@ -94,7 +94,7 @@ class ImageClassifier(EpochClassifier):
     precision : of the training: "bfloat16" is mixed precision, twice as fast where the processor has
         instructions for it; "auto" takes it there. Predictions are made in single precision.
     test_time : versions of each photograph averaged at prediction: 1, 2 (mirrored), 4 (quarter turns) or 8.
-    weights : checkpoint of torchvision for the backbone, .safetensors or .pth.
+    weights : checkpoint of torchvision for the backbone, .safetensors or .pth; read before training alone.
     device : "auto" takes a graphics processor where there is one.
     random_state : seed of everything.
     """
@@ -103,6 +103,7 @@ class ImageClassifier(EpochClassifier):
     clinical_: ClinicalInputs
     normalisation_: Normalisation
     calibration_: PatientCalibration
+    weights_sha256_: str
     history_: list[Epoch]
 
     def __init__(
@@ -212,7 +213,8 @@ class ImageClassifier(EpochClassifier):
         data = self._data(bags)
         self.normalisation_ = self._normalisation(data, trained)
         settings = replace(settings, normalisation=self.normalisation_)
-        self.network_ = self._new_network()
+        self.balance_ = balanced_counts(data, labels, trained, settings)
+        self.network_, self.weights_sha256_ = self._new_network()
         network: nn.Module = self.network_
         if self.network_.frozen_features:
             data, network = self._seen_once(data), HeadAlone(self.network_)
@@ -270,7 +272,9 @@ class ImageClassifier(EpochClassifier):
             f"network.{name}": value.detach().cpu().contiguous().numpy()
             for name, value in self.network_.state_dict().items()
         }
-        parts = FittedParts(self.threshold_, self.clinical_, self.calibration_, *self._levels())
+        parts = FittedParts(
+            self.threshold_, self.clinical_, self.calibration_, *self._levels(), self.weights_sha256_
+        )
         history = json.dumps([epoch.as_dict() | {"seconds": 0.0} for epoch in self.history_])
         return {**weights, **pack(parts, "parts."), "history": pack_text(history)}
 
@@ -289,8 +293,17 @@ class ImageClassifier(EpochClassifier):
         self.normalisation_ = Normalisation(tuple(parts.mean.tolist()), tuple(parts.deviation.tolist()))
         self.history_ = [Epoch.from_dict(each) for each in json.loads(unpack_text(state["history"]))]
         self.classes_ = np.array([0, 1])
-        self.threshold_ = parts.threshold
+        self.threshold_, self.weights_sha256_ = parts.threshold, parts.weights_sha256
         return self
+
+    def kept_parameters(self) -> dict[str, Any]:
+        """Parameters as they are kept with a fitted model: neither folders nor devices of this machine."""
+        name = None if self.weights is None else Path(self.weights).name
+        return super().kept_parameters() | {"weights": name, "device": "auto"}
+
+    def check_network(self) -> None:
+        """Raise the `InputError` of `fit` for a network or weights that no patients could make fit."""
+        self._new_network()
 
     def _sides(self, bags: Bags, labels: IntArray, n: int) -> tuple[IntArray, IntArray]:
         """Who is trained on and who is held out; with selection "scored-fold" those after the first `n`."""
@@ -334,20 +347,23 @@ class ImageClassifier(EpochClassifier):
             return IMAGENET
         return Normalisation.of(data.cells, data.rows_of(trained)[0])
 
-    def _new_network(self) -> CellNetwork:
+    def _new_network(self) -> tuple[CellNetwork, str]:
+        """The network before training, and the SHA-256 of the weights that it begins with, "" without."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random_state)
             network = create_network(self.network, self.width, self.image_size)
         if self.weights is not None:
-            load_backbone(network, read_weights(self.weights)[0])
-        elif network.frozen_features:
+            state, sha256 = read_weights(self.weights)
+            load_backbone(network, state)
+            return network, sha256
+        if network.frozen_features:
             raise InputError(
                 "frozen features need weights that have learned something",
                 found="no weights",
                 allowed="a checkpoint of torchvision's ResNet-34, .safetensors or .pth",
                 remedy="Download one where there is a network, and name it: --weights resnet34.safetensors.",
             )
-        return network
+        return network, ""
 
     @property
     def _device(self) -> torch.device:
@@ -389,11 +405,13 @@ class FittedParts:
     calibration: PatientCalibration
     mean: FloatArray
     deviation: FloatArray
+    weights_sha256: str
 
 
 def _key(model: ImageClassifier, data: CellData, labels: IntArray, trained: IntArray) -> str:
     """What a kept training belongs to: the parameters, the patients, and roughly the cells."""
-    digest = hashlib.sha256(json.dumps(model.get_params(deep=False), sort_keys=True).encode())
+    parameters = model.get_params(deep=False) | {"weights": model.weights_sha256_}
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
     for array in (labels, trained, data.starts, data.counts, data.clinical.numpy()):
         digest.update(np.ascontiguousarray(array).tobytes())
     digest.update(data.cells[:: max(1, len(data.cells) // 64)].contiguous().numpy().tobytes())

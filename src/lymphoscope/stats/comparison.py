@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lymphoscope.stats.intervals import Interval
+
+OPTIMISTIC = "the epoch was chosen on the patients that are scored"
+"""Why a number is too good, wherever one is shown that is."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class Comparison:
     n_malignant, n_reactive : patients compared.
     balanced_accuracy, auc : second minus first; None where a class has no patient in the zone.
     sentence : the same in words.
+    optimistic : those of the two whose epoch was chosen on the patients that are scored.
     """
 
     first: str
@@ -30,6 +35,7 @@ class Comparison:
     balanced_accuracy: Interval | None
     auc: Interval | None
     sentence: str
+    optimistic: tuple[str, ...] = ()
 
     @property
     def told_apart(self) -> bool:
@@ -48,18 +54,31 @@ class Comparison:
             "balanced_accuracy": None if self.balanced_accuracy is None else self.balanced_accuracy.as_dict(),
             "auc": None if self.auc is None else self.auc.as_dict(),
             "told_apart": self.told_apart,
+            "optimistic": list(self.optimistic),
             "sentence": self.sentence,
         }
 
 
-def difference_sentence(first: str, second: str, difference: Interval, patients: str) -> str:
+def difference_sentence(
+    first: str, second: str, difference: Interval, patients: str, optimistic: Sequence[str] = ()
+) -> str:
     """Say in plain words whether `second` differs from `first` in balanced accuracy.
 
     Parameters
     ----------
     difference : second minus first.
     patients : what was compared, e.g. "163 patients (113 malignant, 50 reactive)".
+    optimistic : those of the two whose epoch was chosen on the patients that are scored.
     """
+    return " ".join(
+        [
+            _difference(first, second, difference, patients),
+            *(f"{each} is optimistic: {OPTIMISTIC}." for each in optimistic),
+        ]
+    )
+
+
+def _difference(first: str, second: str, difference: Interval, patients: str) -> str:
     low, high = difference.low, difference.high
     bounds = (
         f"difference {difference.estimate:+.3f}, {difference.level:.0%} interval {low:+.3f} to {high:+.3f}"

@@ -243,6 +243,22 @@ def _batches(
         yield _Batch(rows_of(batch.cells, batch.patients[place]), place, shown[batch.patients])
 
 
+def balanced_counts(
+    data: CellData, y: IntArray, patients: IntArray, settings: TrainingSettings
+) -> balancing.BalanceCounts | None:
+    """What balancing does to the first epoch on `patients`; None where nothing is balanced."""
+    if settings.balance == "none":
+        return None
+    return balancing.balance_counts(
+        data.counts[patients],
+        y[patients],
+        balance=settings.balance,
+        by="patient" if settings.unit == "patient" else settings.balance_by,
+        cells_per_patient=settings.cells_per_patient,
+        rng=np.random.default_rng([settings.seed, 1, CELLS]),
+    )
+
+
 def _logits(network: Any, images: Tensor, clinical: Tensor, batch: _Batch, by_patient: bool) -> Tensor:
     """Logits of the examples, (n_examples, 2): each cell, or each patient with its cells averaged."""
     if not by_patient:
