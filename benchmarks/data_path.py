@@ -58,12 +58,10 @@ WORKERS = 2
 class Photographs(Dataset[tuple[Tensor, int]]):
     """The usual data set: one file at a time, one change after another."""
 
-    def __init__(
-        self, paths: list[str], side: int, mean: Iterable[float], deviation: Iterable[float]
-    ) -> None:
+    def __init__(self, paths: list[str], side: int, normalisation: Normalisation) -> None:
         self.paths, self.side = paths, side
-        self.mean = torch.tensor([*mean]).view(3, 1, 1)
-        self.deviation = torch.tensor([*deviation]).view(3, 1, 1)
+        self.mean = torch.tensor(normalisation.mean).view(3, 1, 1)
+        self.deviation = torch.tensor(normalisation.deviation).view(3, 1, 1)
 
     def __len__(self) -> int:
         return len(self.paths)

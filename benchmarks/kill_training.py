@@ -1,0 +1,129 @@
+"""Kill a real training at random moments, resume it, and compare its weights with those of an unbroken one.
+
+Every try is a process of its own that fits a recipe with a checkpoint and gets SIGKILL at a moment drawn
+evenly from the duration of an unbroken training; then a second process takes up the checkpoint. Compared are
+all weights, the calibration and the curves, bit for bit (`kill_resume.py` does so with whole runs).
+
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/kill_training.py --kills 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+
+from lymphoscope.files import write_json
+from network_trials import bags_of, image_model, random_crops
+
+PATIENTS, CELLS = 24, 12
+
+
+def fit(recipe: str, folder: Path, crops: Path, epochs: int, side: int) -> None:
+    """Fit with a checkpoint in `folder`; leave the state there, and a line per epoch on the way."""
+    torch.set_num_threads(1)
+    bags, y = bags_of(random_crops(crops, PATIENTS * CELLS, side), np.full(PATIENTS, CELLS))
+    model = image_model(recipe, epochs=epochs, image_size=side, device="cpu")
+    (folder / "began").touch()
+    with (folder / "epochs").open("a") as told:
+        model.fit(
+            bags,
+            y,
+            checkpoint=folder / "training.safetensors",
+            watch=lambda epoch: print(epoch.number, file=told, flush=True),
+        )
+    save_file({name: np.ascontiguousarray(each) for name, each in model.state().items()}, folder / "state")
+
+
+def start(recipe: str, folder: Path, crops: Path, epochs: int, side: int) -> subprocess.Popen[bytes]:
+    """A training in a process of its own, once it has begun."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "began").unlink(missing_ok=True)
+    command = [sys.executable, __file__, "--fit", recipe, str(folder), str(crops), str(epochs), str(side)]
+    process = subprocess.Popen(command, start_new_session=True)
+    while process.poll() is None and not (folder / "began").exists():
+        time.sleep(0.005)
+    return process
+
+
+def finished(recipe: str, folder: Path, crops: Path, epochs: int, side: int) -> float:
+    """Train to the end; seconds from the first step to the end of the last epoch."""
+    process = start(recipe, folder, crops, epochs, side)
+    if process.wait():
+        raise SystemExit(f"{recipe}: exit code {process.returncode}")
+    return (folder / "epochs").stat().st_mtime - (folder / "began").stat().st_mtime
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two states hold the same arrays, bit for bit."""
+    a, b = load_file(one / "state"), load_file(other / "state")
+    return a.keys() == b.keys() and all(
+        (a[name].dtype, a[name].shape, a[name].tobytes()) == (b[name].dtype, b[name].shape, b[name].tobytes())
+        for name in a
+    )
+
+
+def main() -> None:
+    """Parse, kill, compare."""
+    if sys.argv[1:2] == ["--fit"]:
+        recipe, folder, crops, epochs, side = sys.argv[2:]
+        fit(recipe, Path(folder), Path(crops), int(epochs), int(side))
+        return
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--recipe", action="append", help="repeatable, take turns")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--side", type=int, default=64, help="of the crops, pixels")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    recipes = options.recipe or ["cnn-clinical", "mobilenet-clinical", "cnn-clinical-pooled", "cnn-enhanced"]
+    rng, rows = np.random.default_rng(options.seed), []
+    print(f"load average {os.getloadavg()[0]:.1f}, recipes {', '.join(recipes)}", flush=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        random_crops(root, PATIENTS * CELLS, options.side)
+        size = (root, options.epochs, options.side)
+        whole = {recipe: finished(recipe, root / recipe, *size) for recipe in recipes}
+        tries = 0
+        while len(rows) < options.kills:
+            recipe = recipes[len(rows) % len(recipes)]
+            folder, tries = root / f"try-{tries}", tries + 1
+            process = start(recipe, folder, *size)
+            time.sleep(rng.uniform(0.0, 1.0) * whole[recipe])
+            os.killpg(process.pid, signal.SIGKILL)
+            if process.wait() != -signal.SIGKILL:
+                continue  # it was through already; another moment
+            done = len((folder / "epochs").read_text().splitlines())
+            finished(recipe, folder, *size)
+            again = len((folder / "epochs").read_text().splitlines()) - done
+            equal = same(folder, root / recipe)
+            rows.append({"recipe": recipe, "done": done, "trained_after": again, "equal": equal})
+            print(
+                f"kill {len(rows):2} {recipe:22} after epoch {done:2}, {again:2} trained after it: "
+                f"{'equal' if equal else 'DIFFERENT'}",
+                flush=True,
+            )
+    equal, midway = sum(row["equal"] for row in rows), sum(0 < row["done"] < options.epochs for row in rows)
+    print(
+        f"{equal} of {len(rows)} resumed trainings end with the same weights as the unbroken one; "
+        f"{midway} were killed between the first epoch and the last"
+    )
+    if options.json:
+        write_json(options.json, {"epochs": options.epochs, "rows": rows})
+    sys.exit(equal != len(rows))
+
+
+if __name__ == "__main__":
+    main()
