@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from safetensors.torch import save_file
 
 from lymphoscope.cohort.bags import Bags
 from lymphoscope.errors import InputError
+from lymphoscope.files import sha256_file
+from lymphoscope.models.bundle import Bundle, load_bundle, save_bundle
 from lymphoscope.models.conformance import check_bag_classifier, example_bags
 from lymphoscope.models.networks.base import create_network
 from lymphoscope.models.registry import create_model, list_models, recipe_info, with_budget
@@ -129,6 +132,36 @@ def test_frozen_features_without_weights_say_what_to_do() -> None:
     bags, y = example_bags(12, image_size=SIDE)
     with pytest.raises(InputError, match="--weights"):
         create_model("frozen-resnet34", image_size=SIDE).fit(bags, y)
+
+
+def test_a_bundle_keeps_the_weights_name_and_hash_and_needs_neither_them_nor_the_device(
+    weights: str, tmp_path: Path
+) -> None:
+    bags, y = example_bags(12, image_size=SIDE)
+    given = tmp_path / "weights" / "resnet34.safetensors"
+    given.parent.mkdir()
+    given.write_bytes(Path(weights).read_bytes())
+    settings = {"image_size": SIDE, "width": WIDTH, "weights": str(given), "device": "cpu"}
+    model = create_model("frozen-resnet34@smoke", **settings).fit(bags, y)
+    assert model.weights_sha256_ == sha256_file(given)
+    save_bundle(Bundle("frozen-resnet34", model), tmp_path / "model")
+    given.unlink()
+    loaded = load_bundle(tmp_path / "model").model
+    assert np.array_equal(loaded.predict_proba(bags), model.predict_proba(bags))
+    assert loaded.weights_sha256_ == model.weights_sha256_
+    kept = json.loads((tmp_path / "model" / "model.json").read_text())["parameters"]
+    assert (kept["weights"], kept["device"]) == ("resnet34.safetensors", "auto")
+    assert all(str(tmp_path).encode() not in path.read_bytes() for path in (tmp_path / "model").iterdir())
+
+
+def test_a_training_goes_on_where_the_same_weights_lie_elsewhere_now(weights: str, tmp_path: Path) -> None:
+    bags, y = example_bags(12, image_size=SIDE)
+    moved, checkpoint = tmp_path / "moved.safetensors", tmp_path / "training.safetensors"
+    moved.write_bytes(Path(weights).read_bytes())
+    small = {"image_size": SIDE, "width": WIDTH, "epochs": 2}
+    for path, trained in ((weights, [1, 2]), (str(moved), [])):
+        model = create_model("frozen-resnet34", **small, weights=path)
+        assert epochs_trained(model, bags, y, checkpoint) == trained
 
 
 def test_a_budget_is_part_of_the_name() -> None:

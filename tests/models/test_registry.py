@@ -13,8 +13,10 @@ from lymphoscope.models.registry import (
     create_model,
     estimator_class,
     list_models,
+    public_name,
     recipe_info,
     recipe_of,
+    with_budget,
 )
 
 NAMES = [info.name for info in list_models()]
@@ -98,6 +100,31 @@ def test_a_model_is_found_by_being_there(tmp_path: Path, monkeypatch: pytest.Mon
         assert recipe_of(coin).name == "coin"
     finally:
         registry._recipes.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "public"),
+    [
+        ("cnn-clinical@fast:epochs=30,segmented=true", "cnn-clinical@fast:epochs=30,segmented=true"),
+        ("resnet34:weights=/home/me/r.pth", "resnet34:weights=r.pth"),
+        ("resnet34:weights=../r.pth,epochs=3", "resnet34:weights=r.pth,epochs=3"),
+        (r"resnet34:epochs=3,weights=C:\me\r.pth", "resnet34:epochs=3,weights=r.pth"),
+        ("resnet34@fast:weights=/a@b:c/r.pth", "resnet34@fast:weights=r.pth"),
+    ],
+)
+def test_a_name_in_results_tells_no_folder(name: str, public: str) -> None:
+    assert public_name(name) == public
+    assert recipe_info(name).name == recipe_info(public).name
+
+
+def test_a_budget_is_added_before_settings_that_hold_an_at_sign() -> None:
+    assert with_budget("resnet34:weights=/a@b/r.pth", "fast") == "resnet34@fast:weights=/a@b/r.pth"
+    assert create_model("resnet34@fast:weights=/a@b/r.pth").get_params()["weights"] == "/a@b/r.pth"
+
+
+def test_a_model_with_other_settings_belongs_to_the_nearest_recipe() -> None:
+    assert recipe_of(create_model("frozen-resnet34@smoke", learning_rate=0.1)).name == "frozen-resnet34"
+    assert recipe_of(create_model("cnn-clinical@smoke", width=0.2, segmented=True)).name == "cnn-clinical"
 
 
 def test_recipes_are_listed_from_those_that_look_at_least() -> None:

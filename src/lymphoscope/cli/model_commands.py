@@ -250,13 +250,16 @@ def score(
 
 def _trained(name: str, budget: str, device: str, weights: Path | None) -> str:
     """The recipe's name with what the command line says of training; other recipes are left as they are."""
+    from lymphoscope.models.base import EpochClassifier
     from lymphoscope.models.registry import create_model, recipe_info, with_budget, with_settings
 
     if recipe_info(name).cell_input == "images":
         settings = {"device": device} if device != "auto" else {}
         settings |= {"weights": str(weights)} if weights else {}
         name = with_settings(with_budget(name, budget), settings)
-    create_model(name)
+    model = create_model(name)
+    if isinstance(model, EpochClassifier):
+        model.check_network()
     return name
 
 

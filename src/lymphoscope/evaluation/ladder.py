@@ -18,7 +18,7 @@ from lymphoscope.evaluation.pieces import bags_fingerprint
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.evaluation.results import Evaluation, Zone
 from lymphoscope.models.base import BagClassifier, EpochClassifier
-from lymphoscope.models.registry import create_model
+from lymphoscope.models.registry import create_model, public_name
 from lymphoscope.stats.comparison import Comparison
 
 Inputs = Literal["rules", "clinical", "images", "both"]
@@ -156,7 +156,7 @@ def climb(
             refer=recipe in refer,
             refits=refits if recipe in refer and not isinstance(model, EpochClassifier) else 0,
             fingerprint=None if photographs else fingerprint,
-            name=recipe,
+            name=public_name(recipe),
         )
         comparisons = tuple(
             compare(other, evaluation, zone) for other in _others(rows, inputs) for zone in ZONES

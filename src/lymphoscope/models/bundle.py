@@ -74,7 +74,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
         "recipe": bundle.recipe,
-        "parameters": bundle.model.get_params(deep=False),
+        "parameters": bundle.model.kept_parameters(),
         "refits": _describe_refits(bundle.refits),
         "sha256": {ARRAYS: sha256_bytes(arrays), REFITS: sha256_bytes(refits)},
         "packages": dict(bundle.packages),
@@ -120,8 +120,8 @@ def _describe_refits(refits: Sequence[BagClassifier]) -> dict[str, Any]:
     """What they have in common; a random state may differ and is of no use any more."""
     if not refits:
         return {"n": 0, "recipe": "", "parameters": {}}
-    parameters = refits[0].get_params(deep=False) | {"random_state": 0}
-    known = refits[0].get_params(deep=False)
+    known = refits[0].kept_parameters()
+    parameters = known | {"random_state": 0}
     return {
         "n": len(refits),
         "recipe": recipe_of(refits[0]).name,

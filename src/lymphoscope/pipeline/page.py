@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from lymphoscope.evaluation import ladder as measured
 from lymphoscope.evaluation.probes import Probe
 from lymphoscope.evaluation.results import Evaluation, ZoneResult
 from lymphoscope.evaluation.sample_size import SampleSize, Swing
 from lymphoscope.evaluation.triage import TriageSummary
+from lymphoscope.models.base import BagClassifier, EpochClassifier
 from lymphoscope.models.registry import recipe_info
 from lymphoscope.report import content as page
 from lymphoscope.stats.comparison import Comparison
@@ -83,6 +85,13 @@ def swing(found: Swing) -> page.Swing:
 def probes(found: Sequence[Probe]) -> tuple[page.Probe, ...]:
     """The shortcut probes, for the page."""
     return tuple(page.Probe(each.name.capitalize(), each.auc, each.auc_overlap) for each in found)
+
+
+def weights(model: BagClassifier) -> tuple[tuple[str, str], ...]:
+    """Which published weights a fitted model began with, as a fact of the page; nothing without."""
+    if not isinstance(model, EpochClassifier) or model.weights is None:
+        return ()
+    return (("Weights before training", f"{Path(model.weights).name}, SHA-256 {model.weights_sha256_}"),)
 
 
 def _rung(row: measured.LadderRow, title: str, chosen: bool) -> page.Rung:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from lymphoscope import _version
 from lymphoscope.cohort.read import ReadOptions
 from lymphoscope.errors import InputError
 from lymphoscope.evaluation.protocol import Protocol
-from lymphoscope.models.registry import recipe_info
+from lymphoscope.files import sha256_file
+from lymphoscope.models.base import EpochClassifier
+from lymphoscope.models.registry import create_model, public_name, recipe_info
 
 SubmissionValues = Literal["decision", "probability"]
 
@@ -84,15 +87,23 @@ class RunPlan:
         """Whether the recipe is quick enough to be refitted many times: networks are not."""
         return not recipe_info(self.recipe).budgets
 
+    @property
+    def recipe_name(self) -> str:
+        """The recipe's name as results carry it."""
+        return public_name(self.recipe)
+
     def as_dict(self, cohort_name: str) -> dict[str, Any]:
-        """Plain values for plan.json."""
+        """Plain values for plan.json; of weights that are read from a file their hash, not where they lie."""
         reading = asdict(self.reading)
+        model = create_model(self.recipe)
+        weights = model.weights if isinstance(model, EpochClassifier) else None
         return {
             "lymphoscope": _version.__version__,
             "cohort": cohort_name,
             "reading": {key: _plain(value) for key, value in reading.items()},
             "protocol": self.protocol.as_dict(),
-            "recipe": self.recipe,
+            "recipe": self.recipe_name,
+            "weights_sha256": None if weights is None else sha256_file(Path(weights)),
             "refits": self.refits,
             "ignore": sorted(self.ignore),
             "submission": asdict(self.submission),

@@ -12,6 +12,7 @@ from lymphoscope.evaluation.resampling import malignancy, one_thread
 from lymphoscope.evaluation.triage import advise, refit_bounds
 from lymphoscope.files import atomic_directory, write_text
 from lymphoscope.models.bundle import Bundle, load_bundle
+from lymphoscope.pipeline import page
 from lymphoscope.pipeline.answers import (
     Answers,
     cells_needed,
@@ -143,6 +144,7 @@ def _content(prepared: Prepared, bundle: Bundle, answers: Answers) -> ReportCont
             ),
             facts=(
                 ("Recipe", bundle.recipe),
+                *page.weights(bundle.model),
                 ("Fingerprint of the training data", trained["fingerprint"]),
                 ("Fingerprint of these data", prepared.store.fingerprint),
                 ("Ages taken at", str(cohort.reference_date)),

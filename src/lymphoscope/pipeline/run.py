@@ -104,7 +104,7 @@ def _run(folder: RunFolder, prepared: Prepared, plan: RunPlan, jobs: int, progre
     )
     folder.log("evaluated", seconds={row.recipe: row.evaluation.out_of_fold.seconds for row in ladder.rows})
     bundle = _fit(prepared, plan, jobs, folder.read(COHORT))
-    folder.log("fitted", recipe=plan.recipe)
+    folder.log("fitted", recipe=plan.recipe_name)
     found = Found(
         ladder=ladder,
         triage=_triage(prepared, plan, ladder),
@@ -154,7 +154,7 @@ def _fit(prepared: Prepared, plan: RunPlan, jobs: int, cohort: dict[str, Any]) -
         "cohort": cohort,
         "labels_note": plan.labels_note,
     }
-    return Bundle(plan.recipe, model, refits, metadata)
+    return Bundle(plan.recipe_name, model, refits, metadata)
 
 
 def _pin_cohort(folder: RunFolder, prepared: Prepared) -> None:
@@ -182,7 +182,7 @@ def _pin_cohort(folder: RunFolder, prepared: Prepared) -> None:
 
 
 def _triage(prepared: Prepared, plan: RunPlan, ladder: Ladder) -> Triage:
-    found = ladder.row(plan.recipe).evaluation.out_of_fold
+    found = ladder.row(plan.recipe_name).evaluation.out_of_fold
     return triage(
         found,
         plan.protocol,
@@ -307,7 +307,7 @@ def _methods(prepared: Prepared, plan: RunPlan, bundle: Bundle) -> Methods:
     protocol = plan.protocol
     return Methods(
         paragraphs=(
-            f"Recipe “{plan.recipe}”: {info.summary} Source: {info.source}.",
+            f"Recipe “{plan.recipe_name}”: {info.summary} Source: {info.source}.",
             f"Measured by {protocol.sentence()}; all cells of a patient stand on the same side of every "
             "split, and scaling, settings, thresholds and the choice of a recipe come from training patients "
             "alone. Intervals are from a bootstrap of patients.",
@@ -321,7 +321,8 @@ def _methods(prepared: Prepared, plan: RunPlan, bundle: Bundle) -> Methods:
             ),
         ),
         facts=(
-            ("Recipe", plan.recipe),
+            ("Recipe", plan.recipe_name),
+            *page.weights(bundle.model),
             *((f"Chosen {name}", f"{value}") for name, value in chosen_settings(bundle.model).items()),
             ("Protocol", protocol.sentence()),
             ("Seed", str(protocol.seed)),
