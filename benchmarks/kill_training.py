@@ -1,8 +1,9 @@
 """Kill a real training at random moments, resume it, and compare its weights with those of an unbroken one.
 
 Every try is a process of its own that fits a recipe with a checkpoint and gets SIGKILL at a moment drawn
-evenly from the duration of an unbroken training; then a second process takes up the checkpoint. Compared are
-all weights, the calibration and the curves, bit for bit (`kill_resume.py` does so with whole runs).
+evenly from all its epochs, within which it falls anywhere; then a second process takes up the checkpoint.
+Compared are all weights, the calibration and the curves, bit for bit (`kill_resume.py` does so with whole
+runs).
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/kill_training.py --kills 20
 """
@@ -33,13 +34,14 @@ def fit(recipe: str, folder: Path, crops: Path, epochs: int, side: int) -> None:
     torch.set_num_threads(1)
     bags, y = bags_of(random_crops(crops, PATIENTS * CELLS, side), np.full(PATIENTS, CELLS))
     model = image_model(recipe, epochs=epochs, image_size=side, device="cpu")
+    (folder / "epochs").touch()
     (folder / "began").touch()
     with (folder / "epochs").open("a") as told:
         model.fit(
             bags,
             y,
             checkpoint=folder / "training.safetensors",
-            watch=lambda epoch: print(epoch.number, file=told, flush=True),
+            watch=lambda _: print(time.time(), file=told, flush=True),
         )
     save_file({name: np.ascontiguousarray(each) for name, each in model.state().items()}, folder / "state")
 
@@ -55,12 +57,26 @@ def start(recipe: str, folder: Path, crops: Path, epochs: int, side: int) -> sub
     return process
 
 
+def epoch_ends(folder: Path) -> list[float]:
+    """When the epochs of this training ended, those before and after a kill."""
+    return [float(line) for line in (folder / "epochs").read_text().splitlines()]
+
+
 def finished(recipe: str, folder: Path, crops: Path, epochs: int, side: int) -> float:
-    """Train to the end; seconds from the first step to the end of the last epoch."""
+    """Train to the end; seconds of an epoch."""
     process = start(recipe, folder, crops, epochs, side)
     if process.wait():
         raise SystemExit(f"{recipe}: exit code {process.returncode}")
-    return (folder / "epochs").stat().st_mtime - (folder / "began").stat().st_mtime
+    return float(np.median(np.diff(epoch_ends(folder)))) if len(epoch_ends(folder)) > 1 else 0.0
+
+
+def killed(process: subprocess.Popen[bytes], folder: Path, moment: float, epoch_s: float) -> bool:
+    """Kill a training after `moment` epochs; whether it was still running."""
+    while process.poll() is None and len(epoch_ends(folder)) < int(moment):
+        time.sleep(0.002)
+    time.sleep((moment % 1) * epoch_s)
+    os.killpg(process.pid, signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
 
 
 def same(one: Path, other: Path) -> bool:
@@ -95,19 +111,17 @@ def main() -> None:
         root = Path(temporary)
         random_crops(root, PATIENTS * CELLS, options.side)
         size = (root, options.epochs, options.side)
-        whole = {recipe: finished(recipe, root / recipe, *size) for recipe in recipes}
+        epoch_s = {recipe: finished(recipe, root / recipe, *size) for recipe in recipes}
         tries = 0
         while len(rows) < options.kills:
             recipe = recipes[len(rows) % len(recipes)]
             folder, tries = root / f"try-{tries}", tries + 1
             process = start(recipe, folder, *size)
-            time.sleep(rng.uniform(0.0, 1.0) * whole[recipe])
-            os.killpg(process.pid, signal.SIGKILL)
-            if process.wait() != -signal.SIGKILL:
+            if not killed(process, folder, rng.uniform(0, options.epochs), epoch_s[recipe]):
                 continue  # it was through already; another moment
-            done = len((folder / "epochs").read_text().splitlines())
+            done = len(epoch_ends(folder))
             finished(recipe, folder, *size)
-            again = len((folder / "epochs").read_text().splitlines()) - done
+            again = len(epoch_ends(folder)) - done
             equal = same(folder, root / recipe)
             rows.append({"recipe": recipe, "done": done, "trained_after": again, "equal": equal})
             print(

@@ -1,0 +1,248 @@
+"""The table of results: what a row holds, writing CSV and Markdown, checking that nobody typed in them.
+
+The CSV holds everything; the Markdown is made from it. Both carry the SHA-256 of the CSV's rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+from lymphoscope.files import sha256_bytes, write_text
+
+STATES = ("measured", "needs weights", "failed")
+_SHARES = [f"{name}{end}" for name in ("ba", "auc", "zone_auc") for end in ("", "_low", "_high")]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recipe on one cohort.
+
+    Attributes
+    ----------
+    recipe : name, with its budget after an @.
+    cohort : name of its folder.
+    protocol : who was tested, in a few words.
+    status : one of `STATES`.
+    malignant, reactive, zone_malignant, zone_reactive : tested patients, and those of the overlap zone.
+    ba, auc, zone_auc : balanced accuracy, AUC, and AUC within the overlap zone, with 95 % intervals.
+    learned : whether the AUC's lower bound is above the aim of the cohort; empty where there is none.
+    train_s, wall_s : seconds of training, summed over folds; of the whole row.
+    peak_mb : anonymous memory of the process tree.
+    epochs, of_epochs : the epoch chosen in each fold, separated by spaces; the most that were trained.
+    jobs, threads : processes, and threads of each.
+    load : of the machine when the row was begun.
+    fingerprint : of the cohort's content; code : of the code that measured the row.
+    """
+
+    recipe: str
+    cohort: str
+    protocol: str
+    status: str
+    malignant: int | None = None
+    reactive: int | None = None
+    ba: float | None = None
+    ba_low: float | None = None
+    ba_high: float | None = None
+    auc: float | None = None
+    auc_low: float | None = None
+    auc_high: float | None = None
+    zone_malignant: int | None = None
+    zone_reactive: int | None = None
+    zone_auc: float | None = None
+    zone_auc_low: float | None = None
+    zone_auc_high: float | None = None
+    learned: str = ""
+    train_s: float | None = None
+    wall_s: float | None = None
+    peak_mb: int | None = None
+    epochs: str = ""
+    of_epochs: int | None = None
+    seed: int = 0
+    jobs: int | None = None
+    threads: int | None = None
+    load: float | None = None
+    fingerprint: str = ""
+    code: str = ""
+    versions: str = ""
+
+    def interval(self, name: str) -> str:
+        """Estimate and interval in words."""
+        estimate, low, high = (getattr(self, f"{name}{end}") for end in ("", "_low", "_high"))
+        return "–" if estimate is None else f"{estimate:.3f} [{low:.3f}, {high:.3f}]"
+
+    def line(self) -> str:
+        """For the terminal."""
+        if self.status != "measured":
+            return f"{self.cohort:12} {self.recipe:34} {self.status}"
+        return (
+            f"{self.cohort:12} {self.recipe:34} BA {self.interval('ba')}  AUC {self.interval('auc')}  "
+            f"{self.wall_s:7.1f} s {self.peak_mb:6d} MB  {self.learned}"
+        )
+
+    def faults(self) -> list[str]:
+        """What cannot be in a table."""
+        found = [f"status {self.status!r}"] if self.status not in STATES else []
+        if self.learned not in ("", "yes", "no"):
+            found.append(f"learned {self.learned!r}")
+        shares = [getattr(self, name) for name in _SHARES]
+        found += [
+            f"{n} = {x}" for n, x in zip(_SHARES, shares, strict=True) if x is not None and not 0 <= x <= 1
+        ]
+        for name in ("ba", "auc", "zone_auc"):
+            low, high = getattr(self, f"{name}_low"), getattr(self, f"{name}_high")
+            if (low is None) != (high is None) or (low is not None and low > high):
+                found.append(f"{name}: no interval ({low}, {high})")
+        if self.status == "measured":
+            needed = ("malignant", "reactive", "ba", "auc", "train_s", "wall_s", "peak_mb", "jobs", "threads")
+            found += [f"{name} is missing" for name in needed if getattr(self, name) is None]
+            found += [
+                f"{name} is missing" for name in ("protocol", "code", "versions") if not getattr(self, name)
+            ]
+        elif any(share is not None for share in shares):
+            found.append(f"numbers in a row that says {self.status!r}")
+        return [f"{self.recipe} on {self.cohort}: {each}" for each in found]
+
+
+@dataclass(frozen=True)
+class Table:
+    """All rows, in the order shown, and the command that made them."""
+
+    rows: tuple[Row, ...]
+    command: str
+
+
+def versions_text(versions: Mapping[str, str]) -> str:
+    """One line."""
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def write(target: Path, table: Table) -> None:
+    """Write `target`.csv and `target`.md."""
+    write_text(target.with_name(f"{target.name}.csv"), csv_text(table))
+    write_text(target.with_name(f"{target.name}.md"), markdown(table))
+
+
+def csv_text(table: Table) -> str:
+    """The CSV: two lines about the table, then header and rows."""
+    body = _body(table.rows)
+    return f"# command: {table.command}\n# sha256: {_hash(body)}\n{body}"
+
+
+def markdown(table: Table) -> str:
+    """The Markdown: a table per cohort, and how all were made."""
+    parts = ["# Results\n"]
+    parts += [
+        _section(name, [row for row in table.rows if row.cohort == name]) for name in _cohorts(table.rows)
+    ]
+    said = "".join(
+        f"- {each}\n" for each in sorted({f"{row.versions}; seed {row.seed}" for row in table.rows})
+    )
+    return "\n".join(
+        [
+            *parts,
+            "Balanced accuracy (BA) and AUC of patients that the model had not seen, with 95 % intervals "
+            "over patients; AUC zone: patients with at most 10.47 × 10⁹ lymphocytes/L. Training: summed over "
+            "folds; for recipes without epochs, fitting and predicting. MB: anonymous memory, all together. "
+            "Epoch: the one chosen on patients held out within the training patients, fold by fold. Recipes "
+            "stand in the order of the program, not of their results; a single hold-out cannot be compared "
+            "with five folds.\n",
+            f"Measured with:\n\n{said}",
+            f"Made by `{table.command}`; the same rows with every figure are in the CSV beside this file.\n",
+            f"SHA-256 of the rows: `{_hash(_body(table.rows))}` "
+            "(`python benchmarks/results.py --check FILE` compares).\n",
+        ]
+    )
+
+
+def read(path: Path) -> tuple[Table, str]:
+    """A table from its CSV, and the hash that it carries. ValueError where it is none."""
+    lines = path.read_text(encoding="utf-8").split("\n", 2)
+    if len(lines) < 3 or not lines[0].startswith("# command: ") or not lines[1].startswith("# sha256: "):
+        raise ValueError("the two lines about command and hash are missing")
+    reader = csv.DictReader(io.StringIO(lines[2]))
+    names = [each.name for each in fields(Row)]
+    if reader.fieldnames != names:
+        raise ValueError(f"columns are {reader.fieldnames}; allowed: {names}")
+    rows = tuple(_parsed(values) for values in reader)
+    return Table(rows, lines[0].partition(": ")[2]), lines[1].partition(": ")[2]
+
+
+def check(path: Path) -> list[str]:
+    """What is wrong with a table, `.csv` or `.md`; nothing if it is as the program wrote it."""
+    source = path.with_suffix(".csv")
+    try:
+        table, carried = read(source)
+    except (OSError, ValueError, TypeError) as error:
+        return [f"{source}: {error}"]
+    found = [f"{source}: {fault}" for row in table.rows for fault in row.faults()]
+    names = [(row.recipe, row.cohort) for row in table.rows]
+    found += [f"{source}: {name} stands twice" for name in sorted(set(names)) if names.count(name) > 1]
+    if source.read_text(encoding="utf-8") != csv_text(table) or carried != _hash(_body(table.rows)):
+        found.append(f"{source}: the rows do not have the hash that it carries")
+    page = path.with_suffix(".md")
+    if not page.exists() or page.read_text(encoding="utf-8") != markdown(table):
+        found.append(f"{page}: this is not what the rows say")
+    return found
+
+
+def _section(cohort: str, rows: list[Row]) -> str:
+    tested = {
+        f"{row.protocol}: {row.malignant} malignant and {row.reactive} reactive patients, of whom "
+        f"{row.zone_malignant} and {row.zone_reactive} in the overlap zone"
+        for row in rows
+        if row.status == "measured"
+    }
+    head = ("Recipe", "Tested", "BA", "AUC", "AUC zone", "Learned", "Training s", "Wall s", "MB", "Epoch")
+    lines = [f"## {cohort}\n", f"Content {rows[0].fingerprint}. Tested by {'; by '.join(sorted(tested))}.\n"]
+    lines += ["| " + " | ".join(head) + " |", "|---|---|---|---|---|---|--:|--:|--:|---|"]
+    lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: Row) -> Iterable[str]:
+    if row.status != "measured":
+        return (f"`{row.recipe}`", row.status, *["–"] * 8)
+    epochs = f"{row.epochs} of {row.of_epochs}" if row.epochs else "–"
+    return (
+        f"`{row.recipe}`",
+        row.protocol,
+        row.interval("ba"),
+        row.interval("auc"),
+        row.interval("zone_auc"),
+        row.learned or "–",
+        f"{row.train_s:.1f}",
+        f"{row.wall_s:.1f}",
+        f"{row.peak_mb}",
+        epochs,
+    )
+
+
+def _cohorts(rows: Iterable[Row]) -> list[str]:
+    return list(dict.fromkeys(row.cohort for row in rows))
+
+
+def _body(rows: Iterable[Row]) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, [each.name for each in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return stream.getvalue()
+
+
+def _hash(body: str) -> str:
+    return sha256_bytes(body.encode("utf-8"))
+
+
+def _parsed(values: Mapping[str, str]) -> Row:
+    """A row from its CSV text; empty cells of numbers are None."""
+    kinds = get_type_hints(Row)
+    typed: dict[str, object] = {}
+    for name, text in values.items():
+        kind = next(each for each in (*get_args(kinds[name]), kinds[name]) if each in (str, int, float))
+        typed[name] = text if kind is str else (None if text == "" else kind(text))
+    return Row(**typed)  # type: ignore[arg-type]
