@@ -1,0 +1,80 @@
+"""The table of results: one smoke row measured by the command itself, and what the check notices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def smoke_table(tiny_cohort: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made from 24 patients, with one network at its smallest budget and one that needs weights."""
+    out = tmp_path_factory.mktemp("results")
+    options = ["--budget", "smoke", "--folds", "2", "--cores", "1", "--learned", "cohort=0.6"]
+    options += ["--recipe", "cnn-clinical", "--recipe", "frozen-resnet34"]
+    places = ["--cohort", tiny_cohort, "--cache", cache, "--rows", out / "rows", "--out", out / "networks"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        import results  # type: ignore[import-not-found]
+
+        assert results.main([*options, *map(str, places)]) == 0
+    return out / "networks.csv"
+
+
+@pytest.fixture
+def table_of(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import results_table  # type: ignore[import-not-found]
+
+    return results_table
+
+
+def test_a_smoke_row_keeps_the_schema(smoke_table: Path, table_of: ModuleType) -> None:
+    table, _ = table_of.read(smoke_table)
+    row, waiting = table.rows
+    assert table_of.check(smoke_table) == []
+    assert row.recipe == "cnn-clinical@smoke" and row.status == "measured" and row.protocol == "2 folds"
+    assert row.malignant + row.reactive == 24
+    assert 0 <= row.auc_low <= row.auc_high <= 1 and row.auc_low < row.auc_high
+    assert len(row.epochs.split()) == 2 and row.of_epochs == 2
+    assert row.train_s > 0 and row.wall_s >= row.train_s and row.peak_mb > 50
+    assert row.learned == ("yes" if row.auc_low > 0.6 else "no")
+    assert len(row.code) == 12 and "torch" in row.versions and row.seed == 0
+    assert waiting.status == "needs weights" and waiting.auc is None
+    assert table.command.startswith("python benchmarks/results.py --cohort cohorts/cohort --recipe cnn-")
+
+
+def test_the_page_carries_the_hash_and_every_row(smoke_table: Path, table_of: ModuleType) -> None:
+    page = smoke_table.with_suffix(".md").read_text(encoding="utf-8")
+    table, carried = table_of.read(smoke_table)
+    assert carried in page and table.command in page
+    assert all(f"`{row.recipe}`" in page for row in table.rows)
+    assert "| `frozen-resnet34@smoke` | needs weights | – |" in page
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".md"])
+def test_a_typed_number_is_noticed(
+    suffix: str, smoke_table: Path, tmp_path: Path, table_of: ModuleType
+) -> None:
+    table, _ = table_of.read(smoke_table)
+    for each in (".csv", ".md"):
+        text = smoke_table.with_suffix(each).read_text(encoding="utf-8")
+        if each == suffix:
+            typed = text.replace(f"{table.rows[0].peak_mb}", f"{table.rows[0].peak_mb - 1}")
+            assert typed != text
+            text = typed
+        (tmp_path / f"networks{each}").write_text(text, encoding="utf-8")
+    assert any(f"networks{suffix}" in fault for fault in table_of.check(tmp_path / "networks.md"))
+
+
+def test_rows_that_cannot_be_are_named(table_of: ModuleType) -> None:
+    row = table_of.Row("clinical", "cohort", "2 folds", "measured", auc=1.2, auc_low=0.9, auc_high=0.8)
+    faults = " ".join(row.faults())
+    for said in ("auc = 1.2", "auc: no interval", "peak_mb is missing", "code is missing"):
+        assert said in faults
+    assert table_of.Row("frozen-resnet34", "cohort", "", "needs weights").faults() == []
+    assert table_of.Row("x", "cohort", "", "needs weights", ba=0.5).faults()
