@@ -26,6 +26,7 @@ from lymphoscope.report.content import (
     Swing,
 )
 from lymphoscope.report.patient_table import crop_jpeg
+from lymphoscope.report.training_content import Balancing, FoldCurves, Training
 from lymphoscope.stats.intervals import Interval
 
 Image = npt.NDArray[np.uint8]
@@ -156,6 +157,43 @@ def example_calibration() -> Calibration:
     return Calibration(bins, Interval(0.93, 0.71, 1.18), Interval(-0.05, -0.42, 0.31))
 
 
+def fold_curves(number: int, rng: np.random.Generator, epochs: int) -> FoldCurves:
+    """Training goes on improving; validation gets worse again after some epochs."""
+    at = np.arange(1, epochs + 1)
+    sides = []
+    for best, overfit in ((0.97, 0.0), (0.85 + rng.normal(0, 0.04), 0.004)):
+        noise = rng.normal(0, 0.015, (3, epochs))
+        sensitivity = np.clip(best - 0.4 * np.exp(-at / 6) - overfit * at + noise[0], 0, 1)
+        specificity = np.clip(best - 0.1 - 0.6 * np.exp(-at / 9) - overfit * at + noise[1], 0, 1)
+        sides.append(
+            {
+                "loss": tuple(0.15 / best + 0.6 * np.exp(-at / 8) + 3 * overfit * at + abs(noise[2])),
+                "balanced_accuracy": tuple((sensitivity + specificity) / 2),
+                "sensitivity": tuple(sensitivity),
+                "specificity": tuple(specificity),
+            }
+        )
+    chosen = int(np.argmin(sides[1]["loss"])) + 1
+    return FoldCurves(f"repeat 1, fold {number}", chosen, *sides)
+
+
+def example_training(folds: int = 5, epochs: int = 40) -> Training:
+    rng = np.random.default_rng(3)
+    return Training(
+        recipe="cnn-clinical@fast",
+        title="Small CNN and clinical values",
+        rule="Kept was the epoch with the lowest loss on validation patients.",
+        folds=tuple(fold_curves(i + 1, rng, epochs) for i in range(folds)),
+        balancing=Balancing(
+            "Patients of the smaller class were repeated.",
+            (40, 90.4),
+            (90.4, 90.4),
+            (3210, 9850),
+            (7190, 9850),
+        ),
+    )
+
+
 def example_methods() -> Methods:
     return Methods(
         paragraphs=(
@@ -210,6 +248,7 @@ def example_report(
             Probe("Background colour", Interval(0.61, 0.49, 0.72), Interval(0.55, 0.43, 0.66)),
             Probe("Date layout", None, None, "Every date is written alike."),
         ),
+        training=(example_training(),),
         findings=(
             MixedDateLayouts("Dates of birth come in 2 layouts: 176 as M/D/YYYY, 29 as DD-MM-YYYY.",
                              files=("clinical_annotation.csv",)),

@@ -42,6 +42,15 @@ WeightsOption = Annotated[
         rich_help_panel="Networks",
     ),
 ]
+TrackOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Write every epoch for TensorBoard to this folder while networks are trained; needs the extra "
+        "`track`.",
+        rich_help_panel="Networks",
+    ),
+]
 Kind = Literal["repeated-cv", "holdout", "column"]
 KindOption = Annotated[
     Kind, typer.Option("--protocol", help="How patients are held out.", rich_help_panel=PANEL)
@@ -91,6 +100,7 @@ def run(
     budget: BudgetOption = "fast",
     device: DeviceOption = "auto",
     weights: WeightsOption = None,
+    track: TrackOption = None,
     submission_columns: Annotated[
         str, typer.Option(help="Header of submission.csv, e.g. ID,LABEL.")
     ] = "Id,Predicted",
@@ -115,6 +125,7 @@ def run(
     from lymphoscope.pipeline.run import run as run_cohort
     from lymphoscope.pipeline.run_folder import require_run_folder
     from lymphoscope.pipeline.summary import run_summary
+    from lymphoscope.pipeline.tracking import require_tracking
 
     recipe = _trained(recipe, budget, device, weights)
     plan = RunPlan(
@@ -129,6 +140,7 @@ def run(
         labels_note=labels_note,
     )
     require_run_folder(out)
+    require_tracking(track, out)
     with TerminalProgress().shown() as progress:
         prepared = prepare(
             cohort,
@@ -139,7 +151,9 @@ def run(
             out=out,
             progress=progress,
         )
-        folder = run_cohort(prepared, out, plan, jobs=jobs, overwrite=overwrite, progress=progress)
+        folder = run_cohort(
+            prepared, out, plan, jobs=jobs, overwrite=overwrite, track=track, progress=progress
+        )
     for line in run_summary(folder):
         console.print(line)
 
@@ -162,6 +176,7 @@ def evaluate(
     budget: BudgetOption = "fast",
     device: DeviceOption = "auto",
     weights: WeightsOption = None,
+    track: TrackOption = None,
     ignore: IgnoreOption = None,
     cache: CacheOption = None,
     seed: SeedOption = 0,
@@ -174,16 +189,20 @@ def evaluate(
     from lymphoscope.pipeline.evaluate import evaluate_cohort
     from lymphoscope.pipeline.preparation import prepare, require_new
     from lymphoscope.pipeline.summary import ladder_lines
+    from lymphoscope.pipeline.tracking import require_tracking
 
     recipes = [_trained(name, budget, device, weights) for name in recipe or []]
     protocol = _protocol(kind, folds, _repeats(repeats, recipes), test_size, seed, overlap_limit)
+    require_tracking(track)
     if out is not None:
         require_new(out)
     with TerminalProgress().shown() as progress:
         prepared = prepare(
             cohort, reading, cache=cache, ignore=ignore or [], jobs=jobs, out=out, progress=progress
         )
-        found = evaluate_cohort(prepared, protocol, recipes, jobs=jobs, out=out, progress=progress)
+        found = evaluate_cohort(
+            prepared, protocol, recipes, jobs=jobs, out=out, track=track, progress=progress
+        )
     for line in ladder_lines(found.as_dict()):
         console.print(line)
     if out is not None:

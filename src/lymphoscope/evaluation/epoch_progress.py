@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from lymphoscope.cohort.progress import Noting, Progress
 from lymphoscope.evaluation.epoch_log import listening
+from lymphoscope.evaluation.resampling import Watch
 from lymphoscope.training.curves import Epoch
 
 Track = Callable[[str, str, Epoch], None]
@@ -46,14 +48,30 @@ def epochs_shown(
     processes : that train at the same time.
     """
     heard = _Epochs(progress, track, name, processes)
-    if progress is not None:
-        progress.start(name, total)
-        progress.advance(done)
-        heard.note("epochs")
-    with listening(log, heard):
+    with heard.shown(name, total, done), listening(log, lambda log, epoch: heard(_fold_of(log), epoch)):
         yield
-    if progress is not None:
-        progress.done()
+
+
+@contextmanager
+def training_shown(
+    progress: Progress | None, track: Track | None, name: str, patients: str, total: int
+) -> Iterator[tuple[Watch, Watch]]:
+    """While the block runs, show the epochs of a training in this process.
+
+    Yields what is to be told of the epochs that are tracked too, as those of the fold called `patients`, and
+    what of those that are progress alone.
+    """
+    heard = _Epochs(progress, track, name, 1)
+    with heard.shown(f"{name}, {patients}", total, 0):
+        yield partial(heard, patients), partial(heard, "")
+
+
+def _fold_of(log: str) -> str:
+    """What people call the fold that wrote a log; "" for trainings within a fold."""
+    if log.endswith(INNER_LOG):
+        return ""
+    repeat, fold = log.split("-")
+    return fold_name(int(repeat), int(fold))
 
 
 class _Epochs:
@@ -63,17 +81,27 @@ class _Epochs:
         self._progress, self._track, self._name = progress, track, name
         self._processes, self._images, self._seconds = processes, 0, 0.0
 
-    def __call__(self, log: str, epoch: Epoch) -> None:
+    @contextmanager
+    def shown(self, what: str, total: int, done: int) -> Iterator[None]:
+        if self._progress is None:
+            yield
+            return
+        self._progress.start(what, total)
+        self._progress.advance(done)
+        self._note("epochs")
+        yield
+        self._progress.done()
+
+    def __call__(self, fold: str, epoch: Epoch) -> None:
         self._images += epoch.images
         self._seconds += epoch.seconds
         if self._progress is not None:
             self._progress.advance()
             speed = self._processes * self._images / max(self._seconds, 1e-9)
-            self.note(f"epochs, {speed:,.0f} images/s")
-        if self._track is not None and not log.endswith(INNER_LOG):
-            repeat, fold = log.split("-")
-            self._track(self._name, fold_name(int(repeat), int(fold)), epoch)
+            self._note(f"epochs, {speed:,.0f} images/s")
+        if self._track is not None and fold:
+            self._track(self._name, fold, epoch)
 
-    def note(self, text: str) -> None:
+    def _note(self, text: str) -> None:
         if isinstance(self._progress, Noting):
             self._progress.note(text)

@@ -47,6 +47,9 @@ from lymphoscope.evaluation.resampling import (
 from lymphoscope.models.base import BagClassifier, EpochClassifier
 from lymphoscope.stats.thresholds import referral_threshold
 
+CHECKPOINT = ".training.safetensors"
+"""Ends the name of the file in which a training is kept while it goes on, beside the pieces."""
+
 DECISION, INNER, REFITS = 1, 2, 3
 """Streams of random numbers within one fold: the fit itself, its inner folds, its bootstrap refits."""
 
@@ -280,7 +283,7 @@ def _plain_counts(fitted: BagClassifier) -> dict[str, Any] | None:
 
 
 def _checkpoint(task: _Task) -> Path:
-    return (task.folder or Path()) / f"{task.key}.training.safetensors"
+    return (task.folder or Path()) / f"{task.key}{CHECKPOINT}"
 
 
 def _packed(value: Any) -> npt.NDArray[np.uint8]:

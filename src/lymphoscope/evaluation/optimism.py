@@ -39,12 +39,12 @@ def _gain(honest: Evaluation, optimistic: Evaluation, zone: Zone) -> Comparison:
     unclear = not found.told_apart
     return replace(
         found,
-        sentence=f"Choosing the epoch on the patients that are scored gains {honest.recipe} "
-        f"{difference.estimate:+.3f} in balanced accuracy on "
+        sentence=f"Choosing the epoch on the patients that are scored moves the balanced accuracy of "
+        f"{honest.recipe} by {difference.estimate:+.3f} on "
         f"{patients_in_words(found.n_malignant, found.n_reactive, zone)}, {difference.level:.0%} interval "
         f"{difference.low:+.3f} to {difference.high:+.3f}: "
         + (
-            "on these patients it cannot be told from no gain."
+            "these patients cannot tell it from nothing."
             if unclear
             else "that is optimism, which no new patient will see."
         ),

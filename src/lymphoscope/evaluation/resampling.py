@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -46,11 +47,19 @@ def seeded(model: BagClassifier, seed: int) -> BagClassifier:
 
 
 def fit(
-    model: BagClassifier, bags: Bags, y: IntArray, seed: int, watch: Watch | None = None
+    model: BagClassifier,
+    bags: Bags,
+    y: IntArray,
+    seed: int,
+    *,
+    watch: Watch | None = None,
+    checkpoint: Path | None = None,
 ) -> BagClassifier:
-    """A fitted clone of `model`; `watch` is told of every epoch of one that is trained in epochs."""
+    """A fitted clone of `model`; one that is trained in epochs tells `watch` of each, and is resumed."""
     copy = seeded(model, seed)
-    return copy.fit(bags, y, watch=watch) if isinstance(copy, EpochClassifier) else copy.fit(bags, y)
+    if isinstance(copy, EpochClassifier):
+        return copy.fit(bags, y, watch=watch, checkpoint=checkpoint)
+    return copy.fit(bags, y)
 
 
 def malignancy(model: BagClassifier, bags: Bags) -> FloatArray:
@@ -109,7 +118,7 @@ def inner_probabilities(
     """
     out = np.empty(len(y))
     for split in repeated_stratified(y, folds=inner_folds(y), repeats=1, seed=seed):
-        fitted = fit(model, bags[split.train], y[split.train], derived_seed(seed, split.fold), watch)
+        fitted = fit(model, bags[split.train], y[split.train], derived_seed(seed, split.fold), watch=watch)
         out[split.test] = malignancy(fitted, bags[split.test])
     return out
 

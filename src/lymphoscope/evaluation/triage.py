@@ -15,6 +15,7 @@ from lymphoscope.evaluation.folds import inner_scores, refit_models
 from lymphoscope.evaluation.out_of_fold import OutOfFold
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.evaluation.resampling import (
+    Watch,
     as_model,
     check_bags,
     derived_seed,
@@ -217,16 +218,20 @@ def choose_referral_threshold(
     *,
     seed: int = 0,
     fitted: BagClassifier | None = None,
+    watch: Watch | None = None,
 ) -> float:
     """The referral threshold for new patients, chosen by cross-validation within the labelled ones.
 
     Parameters
     ----------
     fitted : the model fitted on `bags`, if there is one; its own inner probabilities are then used.
+    watch : told of the epochs of inner folds, where the model is trained in epochs.
     """
     labels, model = check_bags(bags, y), as_model(recipe)
     with one_thread(model):
-        scores = inner_scores(model if fitted is None else fitted, model, bags, labels, derived_seed(seed))
+        scores = inner_scores(
+            model if fitted is None else fitted, model, bags, labels, derived_seed(seed), watch
+        )
     return referral_threshold(labels, scores, wished_sensitivity)
 
 
@@ -271,9 +276,10 @@ def _advice(
         return Advice("cannot say", f"{n_cells} readable cells, fewer than {min_cells}")
     if low < threshold <= high:
         return Advice("cannot say", "the interval spans the threshold")
+    what = "probability" if low == high else "whole interval"
     if p >= threshold:
-        return Advice("advised", "the whole interval is above the threshold")
-    return Advice("not advised", "the whole interval is below the threshold")
+        return Advice("advised", f"the {what} is above the threshold")
+    return Advice("not advised", f"the {what} is below the threshold")
 
 
 def _summary(

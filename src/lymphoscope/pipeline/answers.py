@@ -116,7 +116,10 @@ def patients_with_errors(findings: Sequence[Finding]) -> frozenset[str]:
 
 
 def predictions_csv(cohort: Cohort, answers: Answers) -> str:
-    """One line per patient: id, probability, interval, threshold, flow cytometry, reason."""
+    """One line per patient: id, probability, interval, threshold, flow cytometry, reason.
+
+    The ends of an interval that there is not are empty.
+    """
     header = (
         "id",
         "probability",
@@ -130,7 +133,8 @@ def predictions_csv(cohort: Cohort, answers: Answers) -> str:
     rows = (
         (
             cohort.patients.ids[i],
-            *(f"{values[k]:.6f}" for values in (answers.probability, answers.low, answers.high)),
+            f"{answers.probability[k]:.6f}",
+            *("" if np.isnan(bound[k]) else f"{bound[k]:.6f}" for bound in (answers.low, answers.high)),
             str(answers.decision[k]),
             f"{answers.threshold[k]:.6f}",
             answers.advice[k].decision,

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lymphoscope.cohort.progress import Progress
+from lymphoscope.evaluation.fold_curves import training_record
 from lymphoscope.evaluation.ladder import DEFAULT_LADDER, Inputs, Ladder, climb
+from lymphoscope.evaluation.optimism import honest_recipe
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.files import write_json
 from lymphoscope.models.registry import create_model, recipe_info
 from lymphoscope.pipeline.preparation import Prepared, require_new, require_outside
+from lymphoscope.pipeline.tracking import require_tracking, tracking
 
 
 def evaluate_cohort(
@@ -20,39 +23,51 @@ def evaluate_cohort(
     *,
     jobs: int = 1,
     out: Path | None = None,
+    track: Path | None = None,
     progress: Progress | None = None,
 ) -> Ladder:
     """Evaluate `recipes`, or the reference ladder if none is named; compare each with those before it.
 
     Parameters
     ----------
-    out : file for the numbers as JSON; must not exist yet.
+    out : file for the numbers as JSON, with the curves of networks; must not exist yet.
+    track : folder for TensorBoard to watch networks in while they are trained.
     """
+    require_tracking(track)
+    if track is not None:
+        require_outside(prepared.cohort, track)
     if out is not None:
         require_outside(prepared.cohort, out)
         require_new(out)
     prepared.require_no_errors()
     prepared.require_labels()
-    found = climb(
-        prepared.labelled_bags,
-        prepared.labels,
-        protocol,
-        recipes=[(recipe_inputs(name), name) for name in dict.fromkeys(recipes)] or DEFAULT_LADDER,
-        split_column=prepared.labelled_split,
-        jobs=jobs,
-        progress=progress,
-        bags_for=lambda model: prepared.bags_for(model, jobs=jobs, progress=progress)[prepared.labelled],
-    )
+    with tracking(track) as epochs:
+        found = climb(
+            prepared.labelled_bags,
+            prepared.labels,
+            protocol,
+            recipes=[(recipe_inputs(name), name) for name in dict.fromkeys(recipes)] or DEFAULT_LADDER,
+            split_column=prepared.labelled_split,
+            jobs=jobs,
+            progress=progress,
+            track=epochs,
+            bags_for=lambda model: prepared.bags_for(model, jobs=jobs, progress=progress)[prepared.labelled],
+        )
     if out is not None:
-        write_json(out, {"cohort": prepared.store.fingerprint, **found.as_dict()})
+        curves = {row.recipe: training_record(row.evaluation.out_of_fold) for row in found.rows}
+        trained = {recipe: record for recipe, record in curves.items() if record}
+        write_json(out, {"cohort": prepared.store.fingerprint, **found.as_dict(), "training": trained})
     return found
 
 
 def ladder_with(recipe: str) -> tuple[tuple[Inputs, str], ...]:
-    """The reference ladder's recipes, with `recipe` on top where it is none of them."""
-    if recipe in {name for _, name in DEFAULT_LADDER}:
-        return DEFAULT_LADDER
-    return (*DEFAULT_LADDER, (recipe_inputs(recipe), recipe))
+    """The reference ladder's recipes, with `recipe` on top where it is none of them.
+
+    A recipe that chooses its epoch on the patients that are scored stands above the same recipe without.
+    """
+    known = {name for _, name in DEFAULT_LADDER}
+    added = [name for name in dict.fromkeys((honest_recipe(recipe), recipe)) if name not in known]
+    return (*DEFAULT_LADDER, *((recipe_inputs(name), name) for name in added))
 
 
 def recipe_inputs(recipe: str) -> Inputs:

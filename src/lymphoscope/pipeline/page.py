@@ -18,13 +18,14 @@ from lymphoscope.stats.comparison import Comparison
 
 def ladder(found: measured.Ladder, chosen: str) -> page.Ladder:
     """The ladder's page; `chosen` is the recipe whose predictions the page shows."""
-    titles = {row.recipe: recipe_info(row.recipe).title for row in found.rows}
+    titles = row_titles(found)
     return page.Ladder(
         rungs=tuple(_rung(row, titles[row.recipe], row.recipe == chosen) for row in found.rows),
         overlap_limit=found.protocol.overlap_limit,
         comparisons=tuple(
             comparison for row in found.rows for comparison in _comparisons(row.comparisons, titles)
         ),
+        optimism=tuple(_comparisons(found.optimism, titles)),
     )
 
 
@@ -94,6 +95,15 @@ def weights(model: BagClassifier) -> tuple[tuple[str, str], ...]:
     return (("Weights before training", f"{Path(model.weights).name}, SHA-256 {model.weights_sha256_}"),)
 
 
+def row_titles(found: measured.Ladder) -> dict[str, str]:
+    """Title by name of recipe; those that choose their epoch on the scored patients say so."""
+    return {
+        row.recipe: recipe_info(row.recipe).title
+        + (" (optimistic)" if row.evaluation.out_of_fold.optimistic else "")
+        for row in found.rows
+    }
+
+
 def _rung(row: measured.LadderRow, title: str, chosen: bool) -> page.Rung:
     overlap = row.evaluation.overlap
     training = row.evaluation.overall.training_balanced_accuracy
@@ -105,6 +115,7 @@ def _rung(row: measured.LadderRow, title: str, chosen: bool) -> page.Rung:
         overlap=None if overlap.balanced_accuracy is None else _scores(overlap),
         training_balanced_accuracy=None if training is None else training.estimate,
         chosen=chosen,
+        optimistic=row.evaluation.out_of_fold.optimistic,
     )
 
 

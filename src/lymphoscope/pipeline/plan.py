@@ -9,6 +9,7 @@ from typing import Any, Literal, cast, get_args
 from lymphoscope import _version
 from lymphoscope.cohort.read import ReadOptions
 from lymphoscope.errors import InputError
+from lymphoscope.evaluation.optimism import honest_recipe
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.files import sha256_file
 from lymphoscope.models.base import EpochClassifier
@@ -61,7 +62,7 @@ class RunPlan:
 
     Attributes
     ----------
-    recipe : the model that is fitted on all labelled patients; "auto" chooses one in inner folds.
+    recipe : the model that is fitted on all labelled patients; "auto" chooses one in inner folds. See `kept`.
     refits : models refitted on bootstrap samples of the patients, behind each patient's interval.
     ignore : codes of findings that are left out.
     labels_note : one sentence to print wherever a number rests on the labels, where these are no diagnoses.
@@ -88,9 +89,17 @@ class RunPlan:
         return not recipe_info(self.recipe).budgets
 
     @property
+    def kept(self) -> str:
+        """The recipe of the model that is kept and of the predictions.
+
+        New patients cannot choose an epoch: it is honest even where the plan's recipe is not.
+        """
+        return honest_recipe(self.recipe)
+
+    @property
     def recipe_name(self) -> str:
-        """The recipe's name as results carry it."""
-        return public_name(self.recipe)
+        """The name of `kept` as results carry it."""
+        return public_name(self.kept)
 
     def as_dict(self, cohort_name: str) -> dict[str, Any]:
         """Plain values for plan.json; of weights that are read from a file their hash, not where they lie."""
@@ -102,7 +111,7 @@ class RunPlan:
             "cohort": cohort_name,
             "reading": {key: _plain(value) for key, value in reading.items()},
             "protocol": self.protocol.as_dict(),
-            "recipe": self.recipe_name,
+            "recipe": public_name(self.recipe),
             "weights_sha256": None if weights is None else sha256_file(Path(weights)),
             "refits": self.refits,
             "ignore": sorted(self.ignore),

@@ -13,17 +13,17 @@ import pandas as pd
 
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.errors import InputError, RunFolderError
+from lymphoscope.evaluation.epoch_progress import Track
+from lymphoscope.evaluation.fold_curves import COLUMNS, curve_rows
 from lymphoscope.evaluation.folds import chosen_settings
 from lymphoscope.evaluation.ladder import Ladder, climb
 from lymphoscope.evaluation.out_of_fold import OutOfFold
 from lymphoscope.evaluation.probes import Probe
-from lymphoscope.evaluation.resampling import derived_seed, fit, one_thread
 from lymphoscope.evaluation.sample_size import swing_of_a_test_set, what_patients_prove
-from lymphoscope.evaluation.triage import Triage, bootstrap_refits, choose_referral_threshold, triage
+from lymphoscope.evaluation.triage import Triage, triage
 from lymphoscope.files import atomic_path, write_json, write_text
-from lymphoscope.models.base import BagClassifier
 from lymphoscope.models.bundle import Bundle, save_bundle
-from lymphoscope.models.registry import create_model, recipe_info
+from lymphoscope.models.registry import create_model, public_name, recipe_info
 from lymphoscope.pipeline import page
 from lymphoscope.pipeline.answers import (
     Answers,
@@ -34,15 +34,15 @@ from lymphoscope.pipeline.answers import (
     submission_csv,
 )
 from lymphoscope.pipeline.evaluate import ladder_with
+from lymphoscope.pipeline.final_model import fit_final
 from lymphoscope.pipeline.plan import RunPlan
 from lymphoscope.pipeline.predict import answer
 from lymphoscope.pipeline.preparation import Prepared, probe_cohort, require_outside
-from lymphoscope.pipeline.run_folder import COHORT, RunFolder
+from lymphoscope.pipeline.run_folder import COHORT, CURVES, RunFolder
+from lymphoscope.pipeline.tracking import require_tracking, tracking
+from lymphoscope.pipeline.training_page import training
 from lymphoscope.report.content import CohortSummary, Methods, ReportContent
 from lymphoscope.report.html import write_report
-
-FIT, REFIT, REFERRAL = 10, 11, 12
-"""Streams of random numbers: the final fit, its refits, its referral threshold."""
 
 VERSIONS = ("lymphoscope", "numpy", "scikit-learn", "opencv-python-headless", "simplejpeg")
 
@@ -54,11 +54,16 @@ def run(
     *,
     jobs: int = 2,
     overwrite: bool = False,
+    track: Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Evaluate the ladder, fit the plan's recipe, advise on every patient, and write the run folder.
 
     A folder that holds the finished run of the same plan and data is left as it is.
+
+    Parameters
+    ----------
+    track : folder for TensorBoard to watch networks in while they are trained.
 
     Raises
     ------
@@ -68,10 +73,14 @@ def run(
     prepared.require_no_errors()
     prepared.require_labels()
     _require_ladder(prepared, plan)
+    require_tracking(track, out)
+    if track is not None:
+        require_outside(prepared.cohort, track)
     with RunFolder.open(out, plan.as_dict(prepared.cohort.root.name), overwrite=overwrite) as folder:
         _pin_cohort(folder, prepared)
         if not folder.complete:
-            _run(folder, prepared, plan, jobs, progress)
+            with tracking(track) as epochs:
+                _run(folder, prepared, plan, jobs, progress, epochs)
     return out
 
 
@@ -87,23 +96,31 @@ def _require_ladder(prepared: Prepared, plan: RunPlan) -> None:
         )
 
 
-def _run(folder: RunFolder, prepared: Prepared, plan: RunPlan, jobs: int, progress: Progress | None) -> None:
+def _run(
+    folder: RunFolder,
+    prepared: Prepared,
+    plan: RunPlan,
+    jobs: int,
+    progress: Progress | None,
+    track: Track | None,
+) -> None:
     folder.log("started")
     ladder = climb(
         prepared.labelled_bags,
         prepared.labels,
         plan.protocol,
         recipes=ladder_with(plan.recipe),
-        refer=(plan.recipe,),
+        refer=(plan.kept,),
         refits=plan.refits,
         split_column=prepared.labelled_split,
         jobs=jobs,
         pieces=folder / "pieces",
         progress=progress,
+        track=track,
         bags_for=lambda model: prepared.bags_for(model, jobs=jobs, progress=progress)[prepared.labelled],
     )
     folder.log("evaluated", seconds={row.recipe: row.evaluation.out_of_fold.seconds for row in ladder.rows})
-    bundle = _fit(prepared, plan, jobs, folder.read(COHORT))
+    bundle = fit_final(folder, prepared, plan, jobs, progress, track)
     folder.log("fitted", recipe=plan.recipe_name)
     found = Found(
         ladder=ladder,
@@ -130,31 +147,6 @@ class Found:
     triage: Triage
     new: Answers
     probes: tuple[Probe, ...]
-
-
-def _fit(prepared: Prepared, plan: RunPlan, jobs: int, cohort: dict[str, Any]) -> Bundle:
-    """The model that the user keeps; what it chose is fixed in its refits."""
-    recipe, y, seed = create_model(plan.recipe), prepared.labels, plan.protocol.seed
-    bags = prepared.bags_for(recipe)[prepared.labelled]
-    with one_thread(recipe):
-        model = fit(recipe, bags, y, derived_seed(seed, FIT))
-    wished = plan.protocol.wished_sensitivity
-    threshold = choose_referral_threshold(
-        recipe, bags, y, wished, seed=derived_seed(seed, REFERRAL), fitted=model
-    )
-    refits: tuple[BagClassifier, ...] = ()
-    if plan.has_refits:
-        refits = bootstrap_refits(model.settled(), bags, y, plan.refits, derived_seed(seed, REFIT), jobs=jobs)
-    metadata = {
-        "referral_threshold": threshold,
-        "wished_sensitivity": wished,
-        "min_cells": plan.reading.min_cells,
-        "overlap_limit": plan.protocol.overlap_limit,
-        "cell_columns": list(bags.columns or ()),
-        "cohort": cohort,
-        "labels_note": plan.labels_note,
-    }
-    return Bundle(plan.recipe_name, model, refits, metadata)
 
 
 def _pin_cohort(folder: RunFolder, prepared: Prepared) -> None:
@@ -186,7 +178,7 @@ def _triage(prepared: Prepared, plan: RunPlan, ladder: Ladder) -> Triage:
     return triage(
         found,
         plan.protocol,
-        n_cells=cells_needed(create_model(plan.recipe), prepared.labelled_bags[found.patients]),
+        n_cells=cells_needed(create_model(plan.kept), prepared.labelled_bags[found.patients]),
         min_cells=plan.reading.min_cells,
         with_errors=patients_with_errors(prepared.findings),
     )
@@ -197,6 +189,7 @@ def _write(folder: RunFolder, prepared: Prepared, plan: RunPlan, bundle: Bundle,
     cohort, submission = prepared.cohort, plan.submission
     _write_splits(folder / "splits.parquet", found.ladder)
     _write_predictions(folder / "predictions.parquet", found.ladder)
+    _write_curves(folder / CURVES, found.ladder)
     write_text(folder / "predictions.csv", predictions_csv(cohort, found.new))
     write_text(
         folder / "submission.csv",
@@ -234,6 +227,13 @@ def _write_predictions(path: Path, ladder: Ladder) -> None:
         }
         frames.append(pd.DataFrame(columns))
     _write_parquet(path, pd.concat(frames, ignore_index=True))
+
+
+def _write_curves(path: Path, ladder: Ladder) -> None:
+    """Every epoch of every fold of the recipes that are trained in epochs; no file without any."""
+    rows = [line for row in ladder.rows for line in curve_rows(row.evaluation.out_of_fold)]
+    if rows:
+        _write_parquet(path, pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
 def _write_parquet(path: Path, table: pd.DataFrame) -> None:
@@ -283,6 +283,7 @@ def _content(prepared: Prepared, plan: RunPlan, bundle: Bundle, found: Found) ->
         proof=page.proof(what_patients_prove(n_malignant, n_reactive), row.comparisons),
         swing=page.swing(swing_of_a_test_set(row.evaluation.out_of_fold)),
         probes=page.probes(found.probes),
+        training=training(found.ladder),
         findings=(*prepared.findings, *(probe.finding for probe in found.probes if probe.warns)),
         methods=_methods(prepared, plan, bundle),
     )
@@ -303,7 +304,7 @@ def _held_out(prepared: Prepared, found: Found, out_of_fold: OutOfFold) -> Answe
 
 
 def _methods(prepared: Prepared, plan: RunPlan, bundle: Bundle) -> Methods:
-    info = recipe_info(plan.recipe)
+    info = recipe_info(plan.kept)
     protocol = plan.protocol
     return Methods(
         paragraphs=(
@@ -319,6 +320,7 @@ def _methods(prepared: Prepared, plan: RunPlan, bundle: Bundle) -> Methods:
                 else "A probability stands without an interval: refitting networks on bootstrap samples of "
                 "patients would take days."
             ),
+            *_rule(plan),
         ),
         facts=(
             ("Recipe", plan.recipe_name),
@@ -333,4 +335,15 @@ def _methods(prepared: Prepared, plan: RunPlan, bundle: Bundle) -> Methods:
             ("Fingerprint of the data", prepared.store.fingerprint),
         ),
         versions=tuple((name, packages.version(name)) for name in VERSIONS),
+    )
+
+
+def _rule(plan: RunPlan) -> tuple[str, ...]:
+    """Why predictions do not come from the recipe that was asked for, where they do not."""
+    if plan.kept == plan.recipe:
+        return ()
+    return (
+        f"Asked for was “{public_name(plan.recipe)}”, whose epoch is chosen on the patients that are scored. "
+        "It is on the ladder, and is optimistic. New patients have no labels to choose an epoch by, so "
+        f"predictions come from “{plan.recipe_name}”, which chooses it within the training patients.",
     )

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from lymphoscope.errors import RunFolderError
+from lymphoscope.evaluation.folds import CHECKPOINT
 from lymphoscope.files import to_json, write_json, writing
 from lymphoscope.models.bundle import ARRAYS, DOCUMENT, REFITS
 
 PLAN = "plan.json"
+CURVES = "curves.parquet"
 COHORT = "cohort.json"
 DONE = "metrics.json"
 LOG = "run.jsonl"
@@ -30,6 +32,7 @@ CONTENTS = frozenset(
         "splits.parquet",
         "predictions.csv",
         "predictions.parquet",
+        CURVES,
         "submission.csv",
         "report.html",
         LOG,
@@ -37,7 +40,7 @@ CONTENTS = frozenset(
         "pieces",
     }
 )
-"""Everything a run writes; `--overwrite` removes these names and touches no other."""
+"""Everything a run may write; `--overwrite` removes these names and touches no other."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class RunFolder:
                 )
             for name in {COHORT, DONE} & present:
                 read_object(path / name)
-            yield cls(path, complete=present >= CONTENTS - {LOG, "pieces"})
+            yield cls(path, complete=present >= CONTENTS - {LOG, CURVES, "pieces"})
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -159,7 +162,7 @@ def _strangers(path: Path) -> Iterator[str]:
                 own = (
                     entry.name in {DOCUMENT, ARRAYS, REFITS}
                     if folder.name == "model"
-                    else entry.suffix == ".npz"
+                    else entry.name.endswith((".npz", CHECKPOINT))
                 )
                 if not own and not _is_temporary(entry.name):
                     yield f"{folder.name}/{entry.name}"

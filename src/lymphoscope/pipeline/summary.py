@@ -14,6 +14,7 @@ from rich.table import Table
 from lymphoscope.evaluation.scoring import Score
 from lymphoscope.pipeline.answers import Answers
 from lymphoscope.pipeline.run_folder import COHORT, DONE, altered, read_object
+from lymphoscope.stats.comparison import OPTIMISTIC
 from lymphoscope.stats.intervals import Interval
 
 Line = str | Table
@@ -65,22 +66,25 @@ def ladder_lines(ladder: Mapping[str, Any]) -> Iterator[Line]:
     """The ladder as a table, and what can be told apart."""
     limit = ladder["protocol"]["overlap_limit"]
     table = Table(box=None, pad_edge=False)
-    for name in ("recipe", "balanced\naccuracy", "\nAUC", f"balanced accuracy,\ncount ≤ {limit:g}"):
+    table.add_column("recipe", overflow="fold")
+    for name in ("balanced\naccuracy", "\nAUC", f"balanced accuracy,\ncount ≤ {limit:g}"):
         table.add_column(name, no_wrap=True)
     for row in ladder["rows"]:
         overall, overlap = row["overall"], row["overlap"]
-        table.add_row(
-            f"[bold]{row['recipe']}[/]",
-            _bounds(overall["balanced_accuracy"]),
-            _bounds(overall["auc"]),
-            _bounds(overlap["balanced_accuracy"]),
-        )
+        numbers = (overall["balanced_accuracy"], overall["auc"], overlap["balanced_accuracy"])
+        mark = "\n[yellow]optimistic[/]" if row["optimistic"] else ""
+        table.add_row(f"[bold]{row['recipe']}[/]", *(f"{_bounds(each)}{mark}" for each in numbers))
     yield table
+    if any(row["optimistic"] for row in ladder["rows"]):
+        yield f"[yellow]optimistic[/]: {OPTIMISTIC}. Expect less of patients that nobody has looked at."
     yield ""
     for row in ladder["rows"]:
         for comparison in row["comparisons"]:
             if comparison["zone"] == "overall":
                 yield f"· {escape(comparison['sentence'])}"
+    for comparison in ladder["optimism"]:
+        if comparison["zone"] == "overall":
+            yield f"· {escape(comparison['sentence'])}"
 
 
 def prediction_summary(answers: Answers, out: Path) -> Iterator[Line]:

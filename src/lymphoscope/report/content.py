@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from lymphoscope.cohort.cohort import UNLABELLED
 from lymphoscope.cohort.findings import Finding
+from lymphoscope.report.training_content import Training
 from lymphoscope.stats.intervals import Interval
 
 Decision = Literal["advised", "not advised", "cannot say"]
@@ -139,6 +140,7 @@ class Rung:
     overall, overlap : all labelled patients; those whose count alone does not decide.
     training_balanced_accuracy : on the patients it was trained on, for comparison; 0 to 1.
     chosen : whether the predictions on the page come from this recipe.
+    optimistic : its epoch was chosen on the patients that are scored.
     """
 
     recipe: str
@@ -148,6 +150,7 @@ class Rung:
     overlap: Scores | None = None
     training_balanced_accuracy: float | None = None
     chosen: bool = False
+    optimistic: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,12 +172,14 @@ class Ladder:
     rungs : in the order they are shown, lowest first.
     overlap_limit : highest count of the overlap zone, in 10⁹/L.
     comparisons : named by the rungs' `title`.
+    optimism : optimistic rungs against the same recipes measured honestly; named likewise.
     conclusion : plain sentence on whether rungs can be told apart; written from `comparisons` when empty.
     """
 
     rungs: tuple[Rung, ...]
     overlap_limit: float
     comparisons: tuple[Comparison, ...] = ()
+    optimism: tuple[Comparison, ...] = ()
     conclusion: str = ""
 
 
@@ -303,6 +308,7 @@ class ReportContent:
     threshold : probability at and above which flow cytometry is advised.
     wished_sensitivity : what the threshold was chosen for, 0 to 1.
     quality, quality_overlap : of the decision, overall and in the overlap zone.
+    training : of the ladder's networks; may be empty.
     created : date or time in words; left out of the page when empty.
     """
 
@@ -317,6 +323,7 @@ class ReportContent:
     proof: Proof | None = None
     swing: Swing | None = None
     probes: tuple[Probe, ...] = ()
+    training: tuple[Training, ...] = ()
     findings: tuple[Finding, ...] = ()
     methods: Methods = Methods()
     created: str = ""

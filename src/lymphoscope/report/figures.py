@@ -114,12 +114,15 @@ INPUT_NAMES: dict[Inputs, str] = {
 }
 
 
-def _dot_and_interval(axes: Axes, y: float, interval: Interval | None, marker: str, fill: str) -> None:
+def _dot_and_interval(
+    axes: Axes, y: float, interval: Interval | None, marker: str, fill: str, *, optimistic: bool = False
+) -> None:
     if interval is None or not math.isfinite(interval.estimate):
         axes.text(0.02, y, "not measured", transform=axes.get_yaxis_transform(), va="center", color=MUTED)
         return
     ends = (interval.low, interval.high)
-    axes.plot(ends, [y, y], color=INK, linewidth=1.3, solid_capstyle="butt")
+    dashes = (0, (2, 1.5)) if optimistic else "-"
+    axes.plot(ends, [y, y], color=INK, linewidth=1.3, linestyle=dashes, solid_capstyle="butt")
     for end in ends:
         axes.plot([end, end], [y - 0.14, y + 0.14], color=INK, linewidth=1.3)
     axes.plot([interval.estimate], [y], marker=marker, markersize=6, color=INK, markerfacecolor=fill,
@@ -156,7 +159,7 @@ def ladder_figure(ladder: Ladder) -> str:
             axes.axvline(0.5, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)))
             for y, (rung, score) in enumerate(zip(rungs, scores, strict=True)):
                 interval = score.balanced_accuracy if score else None
-                _dot_and_interval(axes, y, interval, *_MARKER[rung.inputs])
+                _dot_and_interval(axes, y, interval, *_MARKER[rung.inputs], optimistic=rung.optimistic)
             axes.set_xlim(_lowest(rungs), 1.0)
             axes.set_xlabel("Balanced accuracy (0.5 is guessing)")
             axes.grid(axis="x", color=LINE, linewidth=0.5)

@@ -27,6 +27,11 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "such a patient needs a person's judgement.",
     ),
     (
+        "Epoch",
+        "One time that a network goes through its training patients. After too few it has learned nothing, "
+        "after too many it knows its own patients by heart.",
+    ),
+    (
         "Held out",
         "Set aside while the model, its threshold and every other choice were made, and only then predicted. "
         "Always whole patients, never single photographs.",
@@ -39,6 +44,11 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     (
         "Malignant, reactive",
         "A raised lymphocyte count from a lymphoid cancer, or as a response to something else.",
+    ),
+    (
+        "Optimistic",
+        "Said of a number that is too good, because the patients it was measured on had a say in the model: "
+        "the epoch that did best on them was kept. On patients nobody has looked at it will be lower.",
     ),
     (
         "Overlap zone",

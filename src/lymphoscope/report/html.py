@@ -14,9 +14,10 @@ from markupsafe import Markup
 
 from lymphoscope.cohort.findings import Finding, Severity
 from lymphoscope.files import write_bytes
-from lymphoscope.report import figures, patient_table, wording
+from lymphoscope.report import figures, patient_table, training_figures, wording
 from lymphoscope.report.content import ReportContent, Rung
 from lymphoscope.report.glossary import GLOSSARY
+from lymphoscope.report.training_content import Training
 from lymphoscope.stats.intervals import Interval
 
 _SEVERITIES = (
@@ -35,6 +36,7 @@ _TOOLS = SimpleNamespace(
     mark=patient_table.decision_mark,
     missed=patient_table.was_missed,
     decimal=wording.decimal,
+    known_range=wording.known_range,
     interval_text=wording.interval_text,
     list_some=wording.list_some,
     percent=wording.percent,
@@ -63,12 +65,16 @@ def render_report(content: ReportContent) -> str:
         style=style(),
         headline=wording.headline(values["unlabelled"]),
         level=wording.level_text(_ladder_intervals(content)),
+        has_intervals=wording.any_range(row.probability for row in content.patients),
+        any_optimistic=any(rung.optimistic for rung in content.ladder.rungs) if content.ladder else False,
         patient_level=wording.level_text(row.probability for row in content.patients),
         trust=list(trust_lines(content)),
         findings_by_severity=group_findings(content.findings),
         input_names=figures.INPUT_NAMES,
         conclusion=wording.ladder_conclusion(content.ladder) if content.ladder else "",
         names=wording.short_names(content.ladder) if content.ladder else {},
+        optimism=_optimism(content),
+        trained=[_training(each, f"training-{i}") for i, each in enumerate(content.training)],
         glossary=GLOSSARY,
     )  # fmt: skip
 
@@ -172,6 +178,42 @@ def _figures(content: ReportContent) -> dict[str, Markup]:
         )
         drawn["swing_figure"] = figures.inline_svg(figures.swing_figure(whole, n_whole, content.swing), alt)
     return drawn
+
+
+def _optimism(content: ReportContent) -> list[str]:
+    ladder = content.ladder
+    names = wording.short_names(ladder) if ladder else {}
+    return [wording.optimism_sentence(pair, names) for pair in (ladder.optimism if ladder else ())]
+
+
+def _training(training: Training, name: str) -> dict[str, Any]:
+    """One network's part of the page, with its figures drawn."""
+    kept = ", ".join(wording.decimal(value) for value in training.kept("balanced_accuracy"))
+    alt = f"Curves per epoch of {training.title}. Balanced accuracy at the epochs that were kept: {kept}"
+    drawn: dict[str, Any] = {
+        "recipe": training.recipe,
+        "title": training.title,
+        "rule": training.rule,
+        "folds": training.folds,
+        "curves": figures.inline_svg(training_figures.curves_figure(training, name), alt),
+        "caption": wording.curves_caption(training, training_figures.THIN_LINES),
+        "balancing": training.balancing,
+        "balancing_figure": Markup(),
+    }
+    counts = training.balancing
+    if counts and counts.changes:
+        alt = (
+            f"Patients, reactive and malignant: before {_pair(counts.patients_before)}, after "
+            f"{_pair(counts.patients_after)}; cells: before {_pair(counts.cells_before)}, after "
+            f"{_pair(counts.cells_after)}"
+        )
+        svg = training_figures.balancing_figure(counts, f"{name}-balancing")
+        drawn["balancing_figure"] = figures.inline_svg(svg, alt)
+    return drawn
+
+
+def _pair(counts: tuple[float, float]) -> str:
+    return f"{counts[0]:.0f} and {counts[1]:.0f}"
 
 
 def trust_lines(content: ReportContent) -> Iterator[Markup]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from lymphoscope.report.content import Comparison, Ladder, PatientRow, Rung
+from lymphoscope.report.training_content import Training
 from lymphoscope.stats.intervals import Interval
 
 NOT_MEASURED = "not measured"
@@ -42,6 +43,8 @@ def probability(value: float) -> str:
 
 def probability_text(interval: Interval) -> str:
     """A probability and its interval in words: "0.82 (0.64 to 0.93)"."""
+    if not known_range(interval):
+        return f"{probability(interval.estimate)} (no interval)"
     ends = " to ".join(probability(end) for end in (interval.low, interval.high))
     return f"{probability(interval.estimate)} ({ends})"
 
@@ -53,9 +56,19 @@ def interval_text(interval: Interval | None, digits: int = 2) -> str:
     return f"{decimal(interval.estimate, digits)} ({range_text(interval, digits)})"
 
 
+def known_range(interval: Interval) -> bool:
+    """Whether the interval has finite ends."""
+    return math.isfinite(interval.low) and math.isfinite(interval.high)
+
+
+def any_range(intervals: Iterable[Interval | None]) -> bool:
+    """Whether any of them has finite ends."""
+    return any(interval is not None and known_range(interval) for interval in intervals)
+
+
 def range_text(interval: Interval, digits: int = 2) -> str:
     """Only the interval: "0.77 to 0.88"; empty where it has no finite ends."""
-    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+    if not known_range(interval):
         return "no interval"
     return f"{decimal(interval.low, digits)} to {decimal(interval.high, digits)}"
 
@@ -69,7 +82,7 @@ def percent_text(interval: Interval | None) -> str:
     """A share and its interval: "96 % (92 to 99 %)"."""
     if interval is None or not math.isfinite(interval.estimate):
         return NOT_MEASURED
-    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+    if not known_range(interval):
         return f"{percent(interval.estimate)} (no interval)"
     return f"{percent(interval.estimate)} ({100 * interval.low:.0f} to {percent(interval.high)})"
 
@@ -109,14 +122,40 @@ def headline(unlabelled: Sequence[PatientRow]) -> str:
     return text + (f"; for {unsure} the tool cannot say." if unsure else ".")
 
 
+def curves_caption(training: Training, drawn: int) -> str:
+    """What the lines of a figure of curves are, and which epochs were kept."""
+    chosen = sorted(fold.chosen for fold in training.folds)
+    kept = f"epoch {chosen[0]}" if chosen[0] == chosen[-1] else f"epochs {chosen[0]} to {chosen[-1]}"
+    text = "Solid: validation. Dashed: training, as measured while the weights were changing. "
+    if len(training.folds) > 1:
+        text += "Thin: one fold; thick: mean of the folds still trained. "
+    if len(training.folds) > drawn:
+        text += f"Of {len(training.folds)} folds the first {drawn} are drawn by themselves. "
+    return f"{text}Open circle: the epoch that was kept ({kept}). Dotted line: guessing."
+
+
 def short_name(rung: Rung) -> str:
     """The rung's title where it is short enough to stand in a sentence, else the recipe's name."""
-    return rung.title if len(rung.title) <= LONGEST_TITLE else rung.recipe
+    if len(rung.title) <= LONGEST_TITLE:
+        return rung.title
+    return f"{rung.recipe} (optimistic)" if rung.optimistic else rung.recipe
+
+
+def optimism_sentence(pair: Comparison, names: Mapping[str, str]) -> str:
+    """What choosing the epoch on the patients that are scored gains a recipe."""
+    sentence = (
+        f"Choosing the epoch on the patients that are scored moves the balanced accuracy of "
+        f"“{names[pair.first]}” by {signed(pair.overall.estimate, 3)} (interval {signed_range(pair.overall)})"
+    )
+    if 0 in pair.overall:
+        return f"{sentence}; these patients cannot tell it from nothing."
+    return f"{sentence}. No new patient will see any of it."
 
 
 def short_names(ladder: Ladder) -> dict[str, str]:
     """Short name by title: of the rungs, and of whatever else was compared."""
-    compared = {title: title for pair in ladder.comparisons for title in (pair.first, pair.second)}
+    pairs = (*ladder.comparisons, *ladder.optimism)
+    compared = {title: title for pair in pairs for title in (pair.first, pair.second)}
     return compared | {rung.title: short_name(rung) for rung in ladder.rungs}
 
 

@@ -1,0 +1,63 @@
+"""The curves of every fold's training as plain values, without times: two equal runs give equal ones."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from lymphoscope.evaluation.out_of_fold import OutOfFold
+from lymphoscope.training.curves import MEASURES, Epoch, Measured
+
+COLUMNS = ("recipe", "repeat", "fold", "epoch", "learning_rate", "of", *MEASURES, "chosen")
+"""Of the table: `of` is "training" or "validation", `chosen` says whether the epoch's weights were kept."""
+
+
+def curve_rows(found: OutOfFold) -> list[tuple[Any, ...]]:
+    """Two rows per epoch of every fold, in the order of `COLUMNS`; none for a recipe without epochs."""
+    return [
+        (found.recipe, repeat, fold, epoch.number, epoch.learning_rate, of, *values, chosen == epoch.number)
+        for (repeat, fold), history, chosen in zip(
+            found.splits, found.histories, chosen_epochs(found), strict=True
+        )
+        for epoch in history
+        for of, measured in (("training", epoch.training), ("validation", epoch.validation))
+        if measured is not None
+        for values in [[getattr(measured, name) for name in MEASURES]]
+    ]
+
+
+def training_record(found: OutOfFold) -> list[dict[str, Any]]:
+    """Per fold its curves, the epoch that was kept, and what balancing did; nothing without epochs."""
+    return [
+        {
+            "repeat": repeat,
+            "fold": fold,
+            "chosen_epoch": chosen,
+            "epochs": [_plain(epoch) for epoch in history],
+            "balancing": None if counts is None else asdict(counts),
+        }
+        for (repeat, fold), history, chosen, counts in zip(
+            found.splits, found.histories, chosen_epochs(found), found.balancing, strict=True
+        )
+        if history
+    ]
+
+
+def chosen_epochs(found: OutOfFold) -> list[int | None]:
+    """Number of the epoch whose weights were kept, per split; None without epochs."""
+    return [settings.get("epoch") for settings in found.settings]
+
+
+def _plain(epoch: Epoch) -> dict[str, Any]:
+    return {
+        "number": epoch.number,
+        "learning_rate": epoch.learning_rate,
+        "training": _known(epoch.training),
+        "validation": None if epoch.validation is None else _known(epoch.validation),
+    }
+
+
+def _known(measured: Measured) -> dict[str, float | None]:
+    """Measured values; None for what cannot be measured without patients of a class."""
+    return {name: value if math.isfinite(value := getattr(measured, name)) else None for name in MEASURES}

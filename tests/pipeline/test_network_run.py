@@ -1,0 +1,255 @@
+"""A run with a network: curves, optimism, intervals that there are not, tracking, and a kill."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lymphoscope.cohort.read import ReadOptions
+from lymphoscope.errors import InputError, LymphoscopeError, WriteError
+from lymphoscope.evaluation.protocol import Protocol
+from lymphoscope.pipeline import tracking as tracking_module
+from lymphoscope.pipeline.evaluate import evaluate_cohort, ladder_with
+from lymphoscope.pipeline.plan import RunPlan
+from lymphoscope.pipeline.predict import predict_cohort, read_model
+from lymphoscope.pipeline.preparation import Prepared, prepare
+from lymphoscope.pipeline.run import run
+from lymphoscope.pipeline.run_folder import require_run_folder
+from lymphoscope.pipeline.summary import ladder_lines, run_summary
+from lymphoscope.pipeline.tracking import require_tracking, tracking
+from lymphoscope.training.curves import Epoch, Measured
+
+READING = ReadOptions(min_cells=4)
+HONEST = "cnn-clinical@smoke:balance=oversample"
+OPTIMISTIC = f"{HONEST},selection=scored-fold"
+PLAN = RunPlan(reading=READING, protocol=Protocol(folds=2, repeats=1, bootstrap=100), recipe=OPTIMISTIC)
+
+
+@pytest.fixture(scope="module")
+def prepared(tiny_cohort: Path, cache: Path) -> Prepared:
+    return prepare(tiny_cohort, READING, cache=cache, jobs=1)
+
+
+@pytest.fixture(scope="module")
+def finished(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(prepared, tmp_path_factory.mktemp("runs") / "run", PLAN, jobs=1)
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "run.jsonl"
+    }
+
+
+class Writer:
+    """Stands for TensorBoard's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.open, self.flushed = folder, True, 0
+        self.scalars: dict[str, list[tuple[int, float]]] = {}
+
+    def add_scalar(self, tag: str, value: float, step: int) -> None:
+        self.scalars.setdefault(tag, []).append((step, value))
+
+    def flush(self) -> None:
+        self.flushed += 1
+
+    def close(self) -> None:
+        self.open = False
+
+
+def test_curves_of_every_epoch_and_fold_are_in_the_run_folder(finished: Path) -> None:
+    table = pd.read_parquet(finished / "curves.parquet")
+    names = ["recipe", "repeat", "fold", "epoch", "learning_rate", "of", "loss", "balanced_accuracy"]
+    assert list(table) == [*names, "sensitivity", "specificity", "chosen"]
+    training = table[table["of"] == "training"]
+    assert len(training) == 2 * 2 * 2  # recipes, folds, epochs
+    assert set(table["recipe"]) == {HONEST, OPTIMISTIC}
+    assert table["loss"].gt(0).all()
+    assert (training.groupby(["recipe", "fold"])["chosen"].sum() == 1).all()
+    validation = table[(table["of"] == "validation") & table["chosen"] & (table["recipe"] == OPTIMISTIC)]
+    highest = table[(table["of"] == "validation") & (table["recipe"] == OPTIMISTIC)]
+    best = highest.groupby("fold")["balanced_accuracy"].max().to_numpy()
+    assert np.array_equal(validation["balanced_accuracy"], best)
+
+
+def test_two_runs_give_the_same_bytes_and_one_without_networks_no_curves(
+    finished: Path, prepared: Prepared, tmp_path: Path
+) -> None:
+    assert tree(run(prepared, tmp_path / "again", PLAN, jobs=1)) == tree(finished)
+    plain = run(prepared, tmp_path / "plain", replace(PLAN, recipe="clinical", refits=2), jobs=1)
+    assert not (plain / "curves.parquet").exists()
+    assert "learned</h2>" not in (plain / "report.html").read_text()
+
+
+def test_every_place_with_the_optimistic_number_says_so(finished: Path, prepared: Prepared) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text())
+    rows = {row["recipe"]: row for row in metrics["ladder"]["rows"]}
+    assert [name for name, row in rows.items() if row["optimistic"]] == [OPTIMISTIC]
+    assert all(OPTIMISTIC in each["optimistic"] for each in rows[OPTIMISTIC]["comparisons"])
+    assert metrics["ladder"]["optimism"][0]["first"] == HONEST
+    page = (finished / "report.html").read_text()
+    assert page.count("optimistic: the epoch was chosen on the patients that are scored") == 1
+    assert "<b>Optimism:</b>" in page
+    assert "Small CNN and clinical values (optimistic)" in page
+    printed = "\n".join(each for each in ladder_lines(metrics["ladder"]) if isinstance(each, str))
+    assert "Expect less of patients that nobody has looked at." in printed
+    assert "moves the balanced accuracy" in printed
+    assert list(run_summary(finished))
+
+
+def test_predictions_come_from_the_honest_recipe_and_the_page_says_why(finished: Path) -> None:
+    assert json.loads((finished / "plan.json").read_text())["recipe"] == OPTIMISTIC
+    assert json.loads((finished / "metrics.json").read_text())["recipe"] == HONEST
+    assert read_model(finished / "model").recipe == HONEST
+    assert "New patients have no labels to choose an epoch by" in (finished / "report.html").read_text()
+    assert [name for _, name in ladder_with("clinical")][-1] == "morphology-clinical-late"
+
+
+def test_networks_have_no_interval_and_nothing_pretends_one(finished: Path) -> None:
+    with (finished / "predictions.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert rows
+    assert {(row["low"], row["high"]) for row in rows} == {("", "")}
+    assert all("interval" not in row["reason"] for row in rows)
+    page = (finished / "report.html").read_text()
+    assert "not known" not in page
+    assert "no interval" in page
+
+
+def test_the_bundle_predicts_what_the_run_said(finished: Path, prepared: Prepared, tmp_path: Path) -> None:
+    predict_cohort(read_model(finished / "model"), prepared, tmp_path / "out")
+    said = {
+        line.split(",")[0]: line for line in (tmp_path / "out" / "predictions.csv").read_text().splitlines()
+    }
+    for line in (finished / "predictions.csv").read_text().splitlines():
+        assert said[line.split(",")[0]] == line
+    assert "no interval" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_run_on_masked_cells_is_tracked(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers: list[Writer] = []
+
+    def new_writer(folder: Path) -> Writer:
+        writers.append(Writer(folder))
+        return writers[-1]
+
+    monkeypatch.setattr(tracking_module, "_tensorboard", lambda: new_writer)
+    name = "cnn-baseline@smoke:segmented=true"
+    run(prepared, tmp_path / "run", replace(PLAN, recipe=name), jobs=1, track=tmp_path / "events")
+    assert sorted(str(each.folder.relative_to(tmp_path / "events")) for each in writers) == [
+        f"cnn-baseline@smoke_segmented=true/{fold}"
+        for fold in ("all_patients", "repeat_1_fold_1", "repeat_1_fold_2")
+    ]
+    curves = pd.read_parquet(tmp_path / "run" / "curves.parquet")
+    assert set(curves["recipe"]) == {name}
+    first = next(each for each in writers if each.folder.name == "repeat_1_fold_1")
+    losses = curves[(curves["fold"] == 0) & (curves["of"] == "training")]["loss"]
+    assert [value for _, value in first.scalars["loss/training"]] == pytest.approx(losses.tolist())
+    assert [step for step, _ in first.scalars["images_per_second"]] == [1, 2]
+    assert all(not each.open and each.flushed == 2 for each in writers)
+
+
+def test_a_run_killed_in_its_last_training_goes_on_there(
+    finished: Path, prepared: Prepared, tmp_path: Path
+) -> None:
+    class Stops:
+        """Progress of a user who presses Ctrl-C in the last training."""
+
+        last = False
+
+        def start(self, what: str, total: int) -> None:
+            self.last = what.endswith("all patients")
+
+        def advance(self, n: int = 1) -> None:
+            if self.last and n:
+                raise KeyboardInterrupt
+
+        def done(self) -> None:
+            pass
+
+    with pytest.raises(KeyboardInterrupt):
+        run(prepared, tmp_path / "run", PLAN, jobs=1, progress=Stops())
+    assert (tmp_path / "run" / "pieces" / "final.training.safetensors").exists()
+    require_run_folder(tmp_path / "run")
+    shutil.copytree(tmp_path / "run", tmp_path / "other")
+    assert tree(run(prepared, tmp_path / "run", PLAN, jobs=1)) == tree(finished)
+    plan = replace(PLAN, recipe="clinical", refits=2)
+    run(prepared, tmp_path / "other", plan, jobs=1, overwrite=True)
+    assert not (tmp_path / "other" / "curves.parquet").exists()
+
+
+def test_evaluate_writes_the_curves_of_networks(prepared: Prepared, tmp_path: Path) -> None:
+    out = tmp_path / "numbers.json"
+    evaluate_cohort(prepared, PLAN.protocol, ["clinical", HONEST], out=out)
+    training = json.loads(out.read_text())["training"]
+    assert list(training) == [HONEST]
+    assert [(fold["repeat"], fold["fold"], len(fold["epochs"])) for fold in training[HONEST]] == [
+        (0, 0, 2),
+        (0, 1, 2),
+    ]
+    one = training[HONEST][0]
+    assert one["chosen_epoch"] in (1, 2)
+    assert one["epochs"][0].keys() == {"number", "learning_rate", "training", "validation"}
+    assert one["balancing"]["patients_after"][0] == one["balancing"]["patients_after"][1]
+    assert "seconds" not in out.read_text()
+
+
+def epoch(number: int = 1) -> Epoch:
+    return Epoch(number, 0.1, Measured(0.5, float("nan"), 0.7, float("nan")), None, 10, 0.5)
+
+
+def test_tensorboard_reads_what_is_tracked(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with tracking(tmp_path / "events") as track:
+        assert track is not None
+        track("a@b:c=1", "repeat 1, fold 1", epoch(1))
+        track("a@b:c=1", "repeat 1, fold 1", epoch(2))
+    events: Any = EventAccumulator(str(tmp_path / "events" / "a@b_c=1" / "repeat_1_fold_1"))
+    events.Reload()
+    assert [each.step for each in events.Scalars("loss/training")] == [1, 2]
+    assert events.Scalars("images_per_second")[0].value == pytest.approx(20.0)
+    assert "balanced_accuracy/training" not in events.Tags()["scalars"]
+
+
+def test_without_tensorboard_it_is_said_before_the_work_begins(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking_module, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"not installed\. .*pip install 'lymphoscope\[track\]'"):
+        run(prepared, tmp_path / "run", PLAN, jobs=1, track=tmp_path / "events")
+    assert not (tmp_path / "run").exists()
+    with tracking(None) as track:
+        assert track is None
+    assert sys.modules.get("tensorflow") is None
+
+
+def test_events_go_neither_into_the_cohort_nor_into_the_run_nor_onto_a_file(
+    prepared: Prepared, tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking_module, "_tensorboard", lambda: Writer)
+    with pytest.raises(InputError, match="inside the cohort"):
+        evaluate_cohort(prepared, PLAN.protocol, [HONEST], track=tiny_cohort / "events")
+    with pytest.raises(InputError, match="inside the run's"):
+        require_tracking(tmp_path / "run" / "events", tmp_path / "run")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LymphoscopeError, match="this is a file"):
+        require_tracking(tmp_path / "file")
+    with tracking(tmp_path / "file", new_writer=Writer) as track, pytest.raises(WriteError):
+        assert track is not None
+        track("net", "repeat 1, fold 1", epoch())
