@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,22 @@ def test_reductions_equal_a_loop_over_patients(
     assert found.shape == (len(parts), *shape)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, np.reshape(wanted, (len(parts), *shape)), rtol=1e-9, atol=1e-6)
+
+
+def test_cells_of_neighbours_stay_in_their_file(tmp_path: Path) -> None:
+    cells = np.lib.format.open_memmap(tmp_path / "cells.npy", "w+", np.uint8, (10, 2))
+    cells[:] = np.arange(20).reshape(10, 2)
+    bags = Bags(cells, np.array([0, 3, 3, 7, 10]), np.zeros((4, 3)), tuple("abcd"))
+    for chosen in ([1, 2, 3], slice(0, 3), np.array([False, True, True, False]), 2):
+        some = bags[chosen]
+        assert isinstance(some.cells, np.memmap) and np.shares_memory(some.cells, cells)
+        np.testing.assert_array_equal(some.cells, cells[bags.cell_indices(np.arange(4)[chosen].reshape(-1))])
+    for chosen in ([0, 3], [2, 0], [1], []):
+        some = bags[chosen]
+        assert not np.shares_memory(some.cells, cells)
+        np.testing.assert_array_equal(
+            some.cells, np.asarray(cells)[bags.cell_indices(np.array(chosen, dtype=np.int64))]
+        )
 
 
 @given(parts=segments())

@@ -106,15 +106,21 @@ class Bags:
         return np.arange(counts.sum(), dtype=np.int64) + shift
 
     def __getitem__(self, patients: PatientIndex) -> Bags:
-        """The bags of some patients, chosen by index, slice, index array or boolean mask, in that order."""
+        """The bags of some patients, chosen by index, slice, index array or boolean mask, in that order.
+
+        Cells that already lie together in that order are not copied: photographs of neighbours in a
+        memory-mapped file stay in the file.
+        """
         if isinstance(patients, int | np.integer):
             patients = [int(patients)]
         if not isinstance(patients, slice):
             # An empty list has no type of its own; numpy would take it for floats.
             patients = np.asarray(patients, dtype=None if len(patients) else np.int64)
         chosen = np.arange(len(self))[patients]
+        rows = self.cell_indices(chosen)
+        together = len(rows) > 0 and bool((np.diff(rows) == 1).all())
         return Bags(
-            cells=self.cells[self.cell_indices(chosen)],
+            cells=self.cells[rows[0] : rows[-1] + 1] if together else self.cells[rows],
             offsets=np.concatenate([[0], np.cumsum(self.counts[chosen])]),
             clinical=self.clinical[chosen],
             patient_ids=tuple(self.patient_ids[i] for i in chosen),
