@@ -1,4 +1,4 @@
-"""The small convolutional networks of reports A and B."""
+"""The small convolutional networks of Si Salah & Ahmadi and of Collin & Le Chenadec."""
 
 from __future__ import annotations
 
