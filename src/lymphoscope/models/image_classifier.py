@@ -65,8 +65,8 @@ class ImageClassifier(EpochClassifier):
     unit : what is an example, "cell" or "patient".
     pooling : how cells become a patient where the cell is the example: mean of their "probability", mean of
         their "logit", or "vote".
-    clinical_scaling : "standard" (age and log count to mean 0 and variance 1) or "minmax" (age and count to
-        0–1), on the training patients; sex is 0 or 1 either way. Missing values become the mean.
+    clinical_scaling : "standard" (age and log count to variance 1) or "minmax" (age and count to a range of
+        1), on the training patients; sex spans 1 either way. The mean is 0, and so is a missing value.
     clinical_masking : share of examples in which each clinical value is hidden with probability 0.5 while
         training.
     epochs : at most; see `selection` and `patience`.
