@@ -5,11 +5,15 @@ Standard library alone: what a benchmark imports would count as its memory.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
 
 
 def watched(
@@ -18,10 +22,12 @@ def watched(
     """What `command` printed, and the most anonymous memory of its process tree, MB (10⁶ bytes).
 
     Anonymous memory is what the processes made themselves: files they only look into, such as mapped arrays,
-    do not count. A command that fails ends this program with its name.
+    do not count. A command that fails ends this program with its name; one that is running ends with it.
     """
     whole = {**os.environ, **env} if env else None
-    process = subprocess.Popen([*command], stdout=subprocess.PIPE, text=True, env=whole)
+    process = subprocess.Popen(
+        [*command], stdout=subprocess.PIPE, text=True, env=whole, preexec_fn=_end_with_parent
+    )
     peak = 0.0
     try:
         while process.poll() is None:
@@ -57,6 +63,11 @@ def anonymous_mb(pid: int) -> float:
     except OSError:
         return 0.0
     return sum(int(line.split()[1]) * 1.024e-3 for line in lines if line.startswith("Anonymous:"))
+
+
+def _end_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it dies, however it does (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _threads(pid: int) -> list[str]:

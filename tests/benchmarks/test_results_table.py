@@ -11,18 +11,23 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def smoke_table(tiny_cohort: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made from 24 patients, with one network at its smallest budget and one that needs weights."""
+def made(tiny_cohort: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A table of 24 patients, one network at its smallest budget and one that needs weights; its options."""
     out = tmp_path_factory.mktemp("results")
     options = ["--budget", "smoke", "--folds", "2", "--cores", "1", "--learned", "cohort=0.6"]
     options += ["--recipe", "cnn-clinical", "--recipe", "frozen-resnet34"]
-    places = ["--cohort", tiny_cohort, "--cache", cache, "--rows", out / "rows", "--out", out / "networks"]
+    options += ["--cohort", str(tiny_cohort), "--cache", str(cache), "--rows", str(out / "rows")]
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
         import results  # type: ignore[import-not-found]
 
-        assert results.main([*options, *map(str, places)]) == 0
-    return out / "networks.csv"
+        assert results.main([*options, "--out", str(out / "networks")]) == 0
+    return out / "networks.csv", options
+
+
+@pytest.fixture
+def smoke_table(made: tuple[Path, list[str]]) -> Path:
+    return made[0]
 
 
 @pytest.fixture
@@ -46,6 +51,19 @@ def test_a_smoke_row_keeps_the_schema(smoke_table: Path, table_of: ModuleType) -
     assert len(row.code) == 12 and "torch" in row.versions and row.seed == 0
     assert waiting.status == "needs weights" and waiting.auc is None
     assert table.command.startswith("python benchmarks/results.py --cohort cohorts/cohort --recipe cnn-")
+
+
+def test_rows_that_are_there_are_not_measured_again(
+    made: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import results
+
+    monkeypatch.setattr(results, "watched", lambda *_, **__: pytest.fail("measured again"))
+    assert results.main([*made[1], "--out", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again.csv").read_bytes() == made[0].read_bytes()
+    with pytest.raises(pytest.fail.Exception, match="measured again"):
+        results.main([*made[1], "--seed", "1", "--out", str(tmp_path / "other")])
 
 
 def test_the_page_carries_the_hash_and_every_row(smoke_table: Path, table_of: ModuleType) -> None:
