@@ -17,10 +17,15 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
+
+
+BESIDE_NAME = 59
+"""Columns of a terminal that bar, numbers, speed and time left take."""
 
 
 class SpeedColumn(ProgressColumn):
@@ -39,10 +44,10 @@ class TerminalProgress:
 
     def __init__(self) -> None:
         self._bars = Progress(
-            TextColumn("{task.description:<34}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            SpeedColumn(),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=14),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            SpeedColumn(table_column=Column(no_wrap=True)),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=errors,
         )
@@ -54,7 +59,7 @@ class TerminalProgress:
         """Begin a stage of `total` steps."""
         self._what, self._note, self._count, self._began = what, "", 0, time.monotonic()
         if self._live:
-            self._task = self._bars.add_task(what, total=total)
+            self._task = self._bars.add_task(_fitting(what, errors.width - BESIDE_NAME), total=total)
 
     def advance(self, n: int = 1) -> None:
         """Count `n` finished steps."""
@@ -89,6 +94,12 @@ def finished_line(what: str, count: int, seconds: float, note: str = "") -> str:
     if note:
         return f"{what}: {count:,} {note}, {seconds:,.{0 if seconds >= 10 else 1}f} s"
     return f"{what}: {count:,} in {seconds:.1f} s ({_per_second(count / max(seconds, 1e-9))})"
+
+
+def _fitting(name: str, width: int) -> str:
+    """`name` in 34 columns where there is room, or all of it where there is more, or as much as there is."""
+    room = max(width, 12)
+    return (name if len(name) <= room else f"{name[: room - 1]}…").ljust(min(room, 34))
 
 
 def _per_second(speed: float) -> str:
