@@ -31,7 +31,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def request_of(
 ) -> dict[str, Any]:
     """What a row depends on, as plain values."""
     protocol = Protocol(folds=options.folds, repeats=1, seed=options.seed)
-    single = recipe_info(recipe).name in HOLDOUT
+    single = is_slow(recipe)
     if single:
         size = max(2, round(HOLDOUT_SHARE * len(prepared.labelled)))
         protocol = replace(protocol, kind="holdout", test_size=size)
@@ -162,35 +162,45 @@ def recipes_of(options: argparse.Namespace) -> list[str]:
     """Names with budgets: those asked for, or the ladder and every recipe on photographs."""
     names = options.recipe
     if not names:
-        photographs = sorted(image_recipes(), key=lambda name: name in HOLDOUT)
+        photographs = sorted(image_recipes(), key=is_slow)
         waiting = [info.name for info in list_models() if needs_weights(info.name)]
         names = [*(name for _, name in DEFAULT_LADDER), *photographs, *waiting]
     return [with_budget(name, options.budget) for name in names]
 
 
-def all_rows(options: argparse.Namespace, learned: dict[str, float]) -> list[Row]:
-    """Every recipe on every cohort; one that fails says so in its row."""
-    out: list[Row] = []
-    cache = options.cache or default_cache()
+def all_rows(options: argparse.Namespace, learned: dict[str, float]) -> Iterator[Row]:
+    """Every recipe on every cohort, the slow ones last; one that fails says so in its row."""
+    cache, recipes = options.cache or default_cache(), recipes_of(options)
+    ready: dict[Path, Prepared] = {}
     for folder in options.cohort:
-        prepared = prepare(folder, cache=cache, jobs=options.cores)
-        prepared.require_no_errors()
-        prepared.require_labels()
-        for recipe in recipes_of(options):
-            request = request_of(recipe, prepared, folder, cache, options)
-            if needs_weights(recipe):
-                out.append(empty_row(request, "needs weights"))
-            else:
-                prepared.bags_for(
-                    create_model(recipe), jobs=options.cores
-                )  # crops are cut here, not in a row
-                try:
-                    out.append(row_of(request, options.rows, learned))
-                except SystemExit as failure:
-                    print(failure, file=sys.stderr)
-                    out.append(empty_row(request, "failed"))
-            print(out[-1].line(), flush=True)
-    return out
+        ready[folder] = prepare(folder, cache=cache, jobs=options.cores)
+        ready[folder].require_no_errors()
+        ready[folder].require_labels()
+    pairs = [(recipe, folder) for folder in options.cohort for recipe in recipes]
+    for recipe, folder in sorted(pairs, key=lambda pair: is_slow(pair[0])):
+        request = request_of(recipe, ready[folder], folder, cache, options)
+        if needs_weights(recipe):
+            yield empty_row(request, "needs weights")
+            continue
+        # Crops are cut here, so that a row's time and memory are its own.
+        ready[folder].bags_for(create_model(recipe), jobs=options.cores)
+        try:
+            yield row_of(request, options.rows, learned)
+        except SystemExit as failure:
+            print(failure, file=sys.stderr)
+            yield empty_row(request, "failed")
+
+
+def is_slow(recipe: str) -> bool:
+    """Whether a recipe is measured on a single hold-out."""
+    return recipe_info(recipe).name in HOLDOUT
+
+
+def in_order(rows: Iterable[Row], options: argparse.Namespace) -> Table:
+    """The rows there are, by cohort and then by recipe as they were asked for."""
+    cohorts, recipes = [folder.name for folder in options.cohort], recipes_of(options)
+    ordered = sorted(rows, key=lambda row: (cohorts.index(row.cohort), recipes.index(row.recipe)))
+    return Table(tuple(ordered), command_text(options))
 
 
 def empty_row(request: dict[str, Any], status: str) -> Row:
@@ -288,8 +298,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.cohort or len({folder.name for folder in options.cohort}) < len(options.cohort):
         parser.error("name cohorts with --cohort, each folder with a name of its own")
     learned = {name: float(value) for name, _, value in (x.partition("=") for x in options.learned or ())}
-    rows = all_rows(options, learned)
-    write(options.out, Table(tuple(rows), command_text(options)))
+    rows: list[Row] = []
+    for row in all_rows(options, learned):
+        print(row.line(), flush=True)
+        rows.append(row)
+        write(options.out, in_order(rows, options))  # what there is so far can be read, and checked
     old = {row.code for row in rows if row.code} - {code_hash()}
     if old:
         print(
