@@ -102,6 +102,12 @@ def test_choosing_the_epoch_on_the_scored_fold_is_named_optimistic_and_is() -> N
             create_model("cnn-baseline", selection="scored-fold", **settings), bags, y, splits, seed=seed
         )
         assert optimistic.optimistic
+        right = optimistic.decision[0] == optimistic.y
+        for fold, history in enumerate(optimistic.histories):
+            inside = optimistic.fold[0] == fold
+            shares = [right[inside & (optimistic.y == label)].mean() for label in (0, 1)]
+            reported = max(e.validation.balanced_accuracy for e in history if e.validation)
+            assert np.mean(shares) == pytest.approx(reported)
         best = [max(e.validation.balanced_accuracy for e in h if e.validation) for h in optimistic.histories]
         last = [h[-1].validation.balanced_accuracy for h in optimistic.histories if h[-1].validation]
         gaps.append(np.mean(best) - np.mean(last))

@@ -88,7 +88,7 @@ class ImageClassifier(EpochClassifier):
     normalisation : "imagenet", or the training "cohort"'s own mean and deviation.
     selection : "inner" keeps the epoch with the lowest loss on the patients held out within the training
         patients, "last" the last epoch. "scored-fold" keeps the one with the best balanced accuracy on the
-        very patients that are scored, as the reports did, and is optimistic.
+        very patients that are scored, as the reports did, at a threshold of 0.5, and is optimistic.
     validation_share : of the training patients, held out.
     patience : epochs without improvement after which training ends; None trains on.
     precision : of the training: "bfloat16" is mixed precision, twice as fast where the processor has
@@ -230,11 +230,12 @@ class ImageClassifier(EpochClassifier):
             key=_key(self, data, labels, trained),
             watch=watch,
         )
-        known = held_out[data.counts[held_out] > 0]
+        # Scored patients choose the epoch at even odds, as in the reports, and have no say beyond that.
+        known = held_out[data.counts[held_out] > 0] if scored is None else held_out[:0]
         score = self._scores(network, data, known, versions=1)
         self.calibration_ = PatientCalibration.fit(score, labels[known])
         self.classes_ = np.array([0, 1])
-        self.threshold_ = float(labels[:n].mean())
+        self.threshold_ = float(labels[:n].mean()) if scored is None else 0.5
         return self
 
     def predict_proba(self, bags: Bags) -> FloatArray:
