@@ -139,7 +139,8 @@ def test_optimism_is_measured_where_a_recipe_is_on_the_ladder_twice() -> None:
     assert expected[1] is not None
     assert overall.balanced_accuracy.estimate == pytest.approx(expected[0].estimate - expected[1].estimate)
     assert ladder.sentences[0].startswith(
-        f"Choosing the epoch on the patients that are scored moves the balanced accuracy of {honest}"
+        "Choosing the epoch on the patients that are scored, at a threshold of 0.5, moves the balanced "
+        f"accuracy of {honest} by"
     )
 
 
