@@ -144,8 +144,9 @@ def short_name(rung: Rung) -> str:
 def optimism_sentence(pair: Comparison, names: Mapping[str, str]) -> str:
     """What choosing the epoch on the patients that are scored gains a recipe."""
     sentence = (
-        f"Choosing the epoch on the patients that are scored, at a threshold of 0.5, moves the balanced "
-        f"accuracy of “{names[pair.first]}” by {signed(pair.overall.estimate, 3)} (interval {signed_range(pair.overall)})"
+        "Choosing the epoch on the patients that are scored, at a threshold of 0.5, moves the balanced "
+        f"accuracy of “{names[pair.first]}” by {signed(pair.overall.estimate, 3)} "
+        f"(interval {signed_range(pair.overall)})"
     )
     if 0 in pair.overall:
         return f"{sentence}; these patients cannot tell it from nothing."
