@@ -253,3 +253,24 @@ def test_events_go_neither_into_the_cohort_nor_into_the_run_nor_onto_a_file(
     with tracking(tmp_path / "file", new_writer=Writer) as track, pytest.raises(WriteError):
         assert track is not None
         track("net", "repeat 1, fold 1", epoch())
+
+
+def test_a_killed_evaluation_goes_on_where_it_was(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lymphoscope.evaluation import folds
+
+    protocol = Protocol(folds=2, repeats=1, bootstrap=100, seed=5)
+    trained: list[tuple[str, int]] = []
+
+    def kill(path: Path, epoch: Epoch) -> None:
+        trained.append((path.stem, epoch.number))
+        if trained[-1] == ("0-1", 1):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(folds, "write_epoch", kill)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_cohort(prepared, protocol, [HONEST])
+    evaluate_cohort(prepared, protocol, [HONEST])
+    assert trained == [("0-0", 1), ("0-0", 2), ("0-1", 1), ("0-1", 2)]
+    assert not list(prepared.store.folder.glob("evaluation-*"))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,6 +17,7 @@ from lymphoscope.errors import InputError
 from lymphoscope.models.base import EpochClassifier, Labels, State, check_labels
 from lymphoscope.models.clinical_inputs import ClinicalInputs, Scaling
 from lymphoscope.models.image_inputs import HeadAlone, canonical_order, inner_split, joined, pixels
+from lymphoscope.models.image_state import FittedParts, training_key
 from lymphoscope.models.learned import pack, pack_text, unpack, unpack_text
 from lymphoscope.models.networks.base import CellNetwork, create_network, load_backbone, read_weights
 from lymphoscope.models.patient_calibration import PatientCalibration
@@ -227,7 +227,7 @@ class ImageClassifier(EpochClassifier):
             settings,
             device=self._device,
             checkpoint=checkpoint,
-            key=_key(self, data, labels, trained),
+            key=training_key(self._trained_with(), data, labels, trained),
             watch=watch,
         )
         # Scored patients choose the epoch at even odds, as in the reports, and have no say beyond that.
@@ -331,9 +331,8 @@ class ImageClassifier(EpochClassifier):
 
     def _settings(self) -> TrainingSettings:
         names = {each.name for each in fields(TrainingSettings)} & set(self.get_params(deep=False))
-        values = {
-            name: getattr(self, name) for name in names - {"augmentation", "normalisation", "precision"}
-        }
+        names -= {"augmentation", "normalisation", "precision"}
+        values = {name: getattr(self, name) for name in names}
         return TrainingSettings(
             **values,
             augmentation=AUGMENTATIONS[self.augmentation],
@@ -393,27 +392,9 @@ class ImageClassifier(EpochClassifier):
             cells=predict_features(self.network_, data, rows, owner, settings, device=self._device).cpu(),
         )
 
+    def _trained_with(self) -> dict[str, Any]:
+        """The parameters, with the content of the weights in place of their path."""
+        return self.get_params(deep=False) | {"weights": self.weights_sha256_}
+
     def _levels(self) -> tuple[FloatArray, FloatArray]:
         return np.array(self.normalisation_.mean), np.array(self.normalisation_.deviation)
-
-
-@dataclass(frozen=True)
-class FittedParts:
-    """What an `ImageClassifier` learns beside its weights."""
-
-    threshold: float
-    clinical: ClinicalInputs
-    calibration: PatientCalibration
-    mean: FloatArray
-    deviation: FloatArray
-    weights_sha256: str
-
-
-def _key(model: ImageClassifier, data: CellData, labels: IntArray, trained: IntArray) -> str:
-    """What a kept training belongs to: the parameters, the patients, and roughly the cells."""
-    parameters = model.get_params(deep=False) | {"weights": model.weights_sha256_}
-    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
-    for array in (labels, trained, data.starts, data.counts, data.clinical.numpy()):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    digest.update(data.cells[:: max(1, len(data.cells) // 64)].contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from lymphoscope.evaluation.fold_curves import training_record
 from lymphoscope.evaluation.ladder import DEFAULT_LADDER, Inputs, Ladder, climb
 from lymphoscope.evaluation.optimism import honest_recipe
 from lymphoscope.evaluation.protocol import Protocol
-from lymphoscope.files import write_json
+from lymphoscope.files import sha256_json, write_json
 from lymphoscope.models.registry import create_model, recipe_info
 from lymphoscope.pipeline.preparation import Prepared, require_new, require_outside
 from lymphoscope.pipeline.tracking import require_tracking, tracking
@@ -28,6 +29,9 @@ def evaluate_cohort(
 ) -> Ladder:
     """Evaluate `recipes`, or the reference ladder if none is named; compare each with those before it.
 
+    Finished folds, and networks in training, are kept in the cache until the end: what was killed goes on
+    there when the same is asked again.
+
     Parameters
     ----------
     out : file for the numbers as JSON, with the curves of networks; must not exist yet.
@@ -41,14 +45,17 @@ def evaluate_cohort(
         require_new(out)
     prepared.require_no_errors()
     prepared.require_labels()
+    ladder = [(recipe_inputs(name), name) for name in dict.fromkeys(recipes)] or DEFAULT_LADDER
+    pieces = prepared.store.folder / f"evaluation-{sha256_json([protocol.as_dict(), ladder])[:16]}"
     with tracking(track) as epochs:
         found = climb(
             prepared.labelled_bags,
             prepared.labels,
             protocol,
-            recipes=[(recipe_inputs(name), name) for name in dict.fromkeys(recipes)] or DEFAULT_LADDER,
+            recipes=ladder,
             split_column=prepared.labelled_split,
             jobs=jobs,
+            pieces=pieces,
             progress=progress,
             track=epochs,
             bags_for=lambda model: prepared.bags_for(model, jobs=jobs, progress=progress)[prepared.labelled],
@@ -57,6 +64,7 @@ def evaluate_cohort(
         curves = {row.recipe: training_record(row.evaluation.out_of_fold) for row in found.rows}
         trained = {recipe: record for recipe, record in curves.items() if record}
         write_json(out, {"cohort": prepared.store.fingerprint, **found.as_dict(), "training": trained})
+    shutil.rmtree(pieces, ignore_errors=True)
     return found
 
 
