@@ -208,11 +208,10 @@ class ImageClassifier(EpochClassifier):
         if scored is not None:
             bags, labels = joined(bags, scored[0]), np.concatenate([labels, check_labels(*scored)])
         trained, held_out = self._sides(bags, labels, n)
-        settings = self._settings()
         self.clinical_ = ClinicalInputs.fit(bags.clinical[trained], self.clinical_scaling)
         data = self._data(bags)
         self.normalisation_ = self._normalisation(data, trained)
-        settings = replace(settings, normalisation=self.normalisation_)
+        settings = replace(self._settings(), normalisation=self.normalisation_)
         self.balance_ = balanced_counts(data, labels, trained, settings)
         self.network_, self.weights_sha256_ = self._new_network()
         network: nn.Module = self.network_
@@ -233,9 +232,10 @@ class ImageClassifier(EpochClassifier):
         # Scored patients choose the epoch at even odds, as in the reports, and have no say beyond that.
         known = held_out[data.counts[held_out] > 0] if scored is None else held_out[:0]
         score = self._scores(network, data, known, versions=1)
-        self.calibration_ = PatientCalibration.fit(score, labels[known])
+        prevalence = float(labels[:n].mean())
+        self.calibration_ = PatientCalibration.fit(score, labels[known], prevalence)
         self.classes_ = np.array([0, 1])
-        self.threshold_ = float(labels[:n].mean()) if scored is None else 0.5
+        self.threshold_ = prevalence if scored is None else 0.5
         return self
 
     def predict_proba(self, bags: Bags) -> FloatArray:

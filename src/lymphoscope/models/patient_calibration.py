@@ -6,49 +6,70 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import expit, log_expit
+from scipy.special import expit, log_expit, logit
 
 from lymphoscope.cohort.bags import FloatArray, IntArray
 
 _SLOPE_SPREAD = 1.0
-"""Prior standard deviation of the logarithm of the slope: from about a third to three times the score."""
+"""Prior standard deviation of the logarithm of the slope on the standardised score: a third to threefold."""
 
-_OFFSET_SPREAD = 2.0
-"""Prior standard deviation of the offset, in log-odds."""
+_OFFSET_SPREAD = 1.0
+"""Prior standard deviation of the offset about the log-odds of the prevalence."""
+
+_LEAST_SPREAD = 1e-3
+"""Log-odds; a score that differs less between patients than this says nothing."""
 
 
 @dataclass(frozen=True)
 class PatientCalibration:
     """Logistic calibration (Platt 1999): the log-odds are `offset` + `slope` · score.
 
-    The slope is positive, so that calibration never turns a ranking round. Both are drawn towards 0 and 1
-    by a prior, since some twenty held-out patients are all there is to learn them from.
+    The slope is positive, so that calibration never turns a ranking round. Some twenty held-out patients are
+    all there is to learn from, so both numbers are held by a prior. It is a prior on the score in units of
+    its own spread, since some networks hardly leave 0 in log-odds and others never come near it.
     """
 
     slope: float
     offset: float
 
     @classmethod
-    def fit(cls, score: FloatArray, y: IntArray) -> PatientCalibration:
-        """From log-odds of held-out patients, shape (n_patients,); none leaves the score as it is."""
-        sign = 2.0 * np.asarray(y, dtype=np.float64) - 1.0
+    def fit(cls, score: FloatArray, y: IntArray, prevalence: float) -> PatientCalibration:
+        """From log-odds of held-out patients, shape (n_patients,); none leaves the score as it is.
+
+        Parameters
+        ----------
+        prevalence : share of malignant patients at which probabilities are meant, above 0 and below 1. Few
+            held-out patients cannot have it exactly, so the classes are weighted to it.
+        """
+        if len(score) == 0:
+            return cls(1.0, 0.0)
+        centre, spread = float(np.mean(score)), max(float(np.std(score)), _LEAST_SPREAD)
+        z, malignant = (score - centre) / spread, np.asarray(y) == 1
+        sign, expected = np.where(malignant, 1.0, -1.0), float(logit(prevalence))
+        shares = {True: prevalence, False: 1 - prevalence}
+        weight = sum(
+            np.where(malignant == c, shares[c] / max((malignant == c).mean(), 1e-9), 0.0) for c in shares
+        )
 
         def cost(parameters: FloatArray) -> tuple[float, FloatArray]:
             log_slope, offset = parameters
             slope = np.exp(log_slope)
-            margin = sign * (offset + slope * score)
-            pull = -sign * expit(-margin)
-            prior = log_slope**2 / (2 * _SLOPE_SPREAD**2) + offset**2 / (2 * _OFFSET_SPREAD**2)
+            margin = sign * (offset + slope * z)
+            pull = -weight * sign * expit(-margin)
+            away = offset - expected
+            prior = log_slope**2 / (2 * _SLOPE_SPREAD**2) + away**2 / (2 * _OFFSET_SPREAD**2)
             gradient = np.array(
                 [
-                    (pull * slope * score).sum() + log_slope / _SLOPE_SPREAD**2,
-                    pull.sum() + offset / _OFFSET_SPREAD**2,
+                    (pull * slope * z).sum() + log_slope / _SLOPE_SPREAD**2,
+                    pull.sum() + away / _OFFSET_SPREAD**2,
                 ]
             )
-            return float(prior - log_expit(margin).sum()), gradient
+            return float(prior - (weight * log_expit(margin)).sum()), gradient
 
-        found = minimize(cost, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(-5, 5), (-20, 20)])
-        return cls(float(np.exp(found.x[0])), float(found.x[1]))
+        start = np.array([0.0, expected])
+        found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=[(-5, 5), (-20, 20)])
+        slope = float(np.exp(found.x[0])) / spread
+        return cls(slope, float(found.x[1]) - slope * centre)
 
     def probability(self, score: FloatArray) -> FloatArray:
         """Probability of malignancy, shape (n_patients,)."""
