@@ -37,7 +37,8 @@ class OutOfFold:
     threshold : float64 (n_repeats, n_tested), that threshold.
     fold : int64 (n_repeats, n_tested), the fold in which the patient was tested.
     training_correct : float64 (n_repeats, n_patients): how often, among the models of a repeat that were
-        trained on a patient, its training label was repeated; NaN where none was trained on it.
+        trained on a patient, its training label was repeated; NaN where none was trained on it. Networks are
+        shown at most 16 cells of each for it.
     training_patients, training_y : indices and labels of the patients in the columns of `training_correct`.
     training_balanced_accuracy : float64 (n_splits,), of each fitted model on its own training patients.
     referral_threshold : float64 (n_repeats, n_tested) or None if not asked for: probability at and above

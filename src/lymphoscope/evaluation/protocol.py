@@ -80,7 +80,8 @@ class Protocol:
     def sentence(self) -> str:
         """The protocol in words, for the methods section."""
         if self.kind == "repeated-cv":
-            return f"{self.folds}-fold stratified cross-validation of patients, {self.repeats} repeats"
+            repeats = "1 repeat" if self.repeats == 1 else f"{self.repeats} repeats"
+            return f"{self.folds}-fold stratified cross-validation of patients, {repeats}"
         if self.kind == "holdout":
             return f"one stratified hold-out of {self.test_size} patients"
         return "the fixed split that the patients' table gives"

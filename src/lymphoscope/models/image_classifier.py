@@ -195,14 +195,7 @@ class ImageClassifier(EpochClassifier):
         checkpoint: Path | None = None,
         watch: Watch | None = None,
     ) -> Self:
-        """Train on `bags` with labels `y`, shape (n_patients,), each 0 or 1.
-
-        Parameters
-        ----------
-        scored : patients that will be scored, for the selection "scored-fold" alone.
-        checkpoint : file to keep the training in after every epoch, and to take it up from.
-        watch : told of every finished epoch.
-        """
+        """Train on `bags` with labels `y`, shape (n_patients,), each 0 or 1; see `EpochClassifier.fit`."""
         labels, n = check_labels(bags, y), len(bags)
         pixels(bags, self.image_size)
         if scored is not None:

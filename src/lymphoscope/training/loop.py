@@ -177,7 +177,7 @@ def _train_epoch(
     rng = {stream: np.random.default_rng([settings.seed, number, stream]) for stream in (CELLS, MASKS)}
     colours = torch.Generator().manual_seed(_torch_seed(settings.seed, number, COLOURS))
     weights = _class_weights(y[patients], settings)
-    tally = _Tally(len(y))
+    tally = _Tally()
     network.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(_torch_seed(settings.seed, number, DROPOUT))
@@ -296,12 +296,11 @@ def _torch_seed(*parts: int) -> int:
 class _Tally:
     """What the network said of the patients while it was trained on them."""
 
-    def __init__(self, n_patients: int) -> None:
+    def __init__(self) -> None:
         self.images = 0
         self._loss = self._examples = 0.0
         self._logits: list[Tensor] = []
         self._patients: list[IntArray] = []
-        self._n = n_patients
 
     def add(self, batch: _Batch, logits: Tensor, loss: Tensor) -> None:
         self.images += len(batch.rows)
