@@ -149,7 +149,7 @@ class Trials:
         nobody, device = np.empty(0, dtype=np.int64), torch.device("cpu")
         everybody = np.arange(len(self.y))
         network = network_of(self.model)
-        return train(network, self.data, self.y, everybody, nobody, settings, device=device)[0].seconds
+        return train(network, self.data, self.y, everybody, nobody, settings, device=device)[0][0].seconds
 
     def usual_epoch(self) -> float:
         """The same training on batches made the usual way."""

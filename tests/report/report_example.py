@@ -174,7 +174,7 @@ def fold_curves(number: int, rng: np.random.Generator, epochs: int) -> FoldCurve
             }
         )
     chosen = int(np.argmin(sides[1]["loss"])) + 1
-    return FoldCurves(f"repeat 1, fold {number}", chosen, *sides)
+    return FoldCurves(f"repeat 1, fold {number}", (chosen,), *sides)
 
 
 def example_training(folds: int = 5, epochs: int = 40) -> Training:

@@ -68,7 +68,7 @@ def test_a_wild_first_epoch_does_not_flatten_the_others() -> None:
 
 def test_curves_without_validation_or_with_gaps_are_drawn() -> None:
     curve = dict.fromkeys(("balanced_accuracy", "sensitivity", "specificity"), (NAN, NAN))
-    fold = FoldCurves("repeat 1, fold 1", 2, {"loss": (0.7, 0.6), **curve}, {})
+    fold = FoldCurves("repeat 1, fold 1", (2,), {"loss": (0.7, 0.6), **curve}, {})
     training = replace(example_training(), folds=(fold, fold))
     assert "nan" not in training_figures.curves_figure(training, "curves").lower()
     assert training.kept("loss") == (0.6, 0.6)
@@ -76,7 +76,7 @@ def test_curves_without_validation_or_with_gaps_are_drawn() -> None:
 
 def test_caption_says_which_epochs_were_kept() -> None:
     training = example_training(12, 10)
-    kept = [fold.chosen for fold in training.folds]
+    kept = [epoch for fold in training.folds for epoch in fold.chosen]
     text = curves_caption(training, 10)
     assert "Of 12 folds the first 10 are drawn" in text
     assert f"{min(kept)}" in text

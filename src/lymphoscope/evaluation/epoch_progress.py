@@ -24,6 +24,11 @@ def fold_log(repeat: int, fold: int, ending: str = "") -> str:
     return f"{repeat}-{fold}{ending}.jsonl"
 
 
+def training_name(fold: str, epoch: Epoch) -> str:
+    """What the training of an epoch is called: the fold, and which of several networks it is."""
+    return f"{fold}, network {epoch.member + 1}" if epoch.member else fold
+
+
 def fold_name(repeat: int, fold: int) -> str:
     """What people call a fold; `repeat` and `fold` from 0."""
     return f"repeat {repeat + 1}, fold {fold + 1}"
@@ -100,7 +105,7 @@ class _Epochs:
             speed = self._processes * self._images / max(self._seconds, 1e-9)
             self._note(f"epochs, {speed:,.0f} images/s")
         if self._track is not None and fold:
-            self._track(self._name, fold, epoch)
+            self._track(self._name, training_name(fold, epoch), epoch)
 
     def _note(self, text: str) -> None:
         if isinstance(self._progress, Noting):

@@ -9,17 +9,16 @@ from typing import Any
 from lymphoscope.evaluation.out_of_fold import OutOfFold
 from lymphoscope.training.curves import MEASURES, Epoch, Measured
 
-COLUMNS = ("recipe", "repeat", "fold", "epoch", "learning_rate", "of", *MEASURES, "chosen")
-"""Of the table: `of` is "training" or "validation", `chosen` says whether the epoch's weights were kept."""
+COLUMNS = ("recipe", "repeat", "fold", "member", "epoch", "learning_rate", "of", *MEASURES, "chosen")
+"""Of the table: `member` counts the networks that the recipe averages, from 0; `of` is "training" or
+"validation"; `chosen` says whether the epoch's weights were kept."""
 
 
 def curve_rows(found: OutOfFold) -> list[tuple[Any, ...]]:
     """Two rows per epoch of every fold, in the order of `COLUMNS`; none for a recipe without epochs."""
     return [
-        (found.recipe, repeat, fold, epoch.number, epoch.learning_rate, of, *values, chosen == epoch.number)
-        for (repeat, fold), history, chosen in zip(
-            found.splits, found.histories, chosen_epochs(found), strict=True
-        )
+        (found.recipe, repeat, fold, epoch.member, epoch.number, epoch.learning_rate, of, *values, epoch.kept)
+        for (repeat, fold), history in zip(found.splits, found.histories, strict=True)
         for epoch in history
         for of, measured in (("training", epoch.training), ("validation", epoch.validation))
         if measured is not None
@@ -28,33 +27,29 @@ def curve_rows(found: OutOfFold) -> list[tuple[Any, ...]]:
 
 
 def training_record(found: OutOfFold) -> list[dict[str, Any]]:
-    """Per fold its curves, the epoch that was kept, and what balancing did; nothing without epochs."""
+    """Per fold its curves with the epochs that were kept, and what balancing did; nothing without epochs."""
     return [
         {
             "repeat": repeat,
             "fold": fold,
-            "chosen_epoch": chosen,
             "epochs": [_plain(epoch) for epoch in history],
             "balancing": None if counts is None else asdict(counts),
         }
-        for (repeat, fold), history, chosen, counts in zip(
-            found.splits, found.histories, chosen_epochs(found), found.balancing, strict=True
+        for (repeat, fold), history, counts in zip(
+            found.splits, found.histories, found.balancing, strict=True
         )
         if history
     ]
 
 
-def chosen_epochs(found: OutOfFold) -> list[int | None]:
-    """Number of the epoch whose weights were kept, per split; None without epochs."""
-    return [settings.get("epoch") for settings in found.settings]
-
-
 def _plain(epoch: Epoch) -> dict[str, Any]:
     return {
+        "member": epoch.member,
         "number": epoch.number,
         "learning_rate": epoch.learning_rate,
         "training": _known(epoch.training),
         "validation": None if epoch.validation is None else _known(epoch.validation),
+        "chosen": epoch.kept,
     }
 
 

@@ -38,6 +38,7 @@ from lymphoscope.evaluation.resampling import (
     inner_folds,
     inner_probabilities,
     malignancy,
+    malignancy_with_evidence,
     one_thread,
     recipe_name,
     resample,
@@ -172,7 +173,7 @@ def _shown(
     """Progress in folds, or in epochs of all folds; yields what is to be called after every fold."""
     model, log = tasks[0].model, tasks[0].log
     if isinstance(model, EpochClassifier) and log is not None:
-        epochs = [model.epochs * _trainings(task, y) for task in tasks]
+        epochs = [model.all_epochs * _trainings(task, y) for task in tasks]
         left = sum(epochs[i] for i in todo)
         processes = max(min(jobs, len(todo)), 1)
         with epochs_shown(progress, track, log, name, sum(epochs), sum(epochs) - left, processes):
@@ -188,8 +189,14 @@ def _shown(
 
 
 def _trainings(task: _Task, y: IntArray) -> int:
-    """How often a fold trains its model: once, and in inner folds if a referral threshold is wanted."""
-    return 1 + (inner_folds(y[task.split.train]) if task.wished_sensitivity is not None else 0)
+    """How often a fold trains its model: once, and in inner folds if a referral threshold is wanted.
+
+    Several members are each tested on a fold of their own already.
+    """
+    model = task.model
+    if task.wished_sensitivity is None or (isinstance(model, EpochClassifier) and model.members > 1):
+        return 1
+    return 1 + inner_folds(y[task.split.train])
 
 
 def _key(
@@ -227,7 +234,11 @@ def _fold(task: _Task, bags: Bags, y: IntArray) -> store.Arrays:
     train, test, y_train = bags[split.train], bags[split.test], y[split.train]
     with one_thread(model):
         fitted = _fitted(task, bags, y, seeds[DECISION])
-        probability = malignancy(fitted, test)
+        evidence: FloatArray | None = None
+        if split.repeat == 0:
+            probability, evidence = malignancy_with_evidence(fitted, test)
+        else:
+            probability = malignancy(fitted, test)
         referral = np.nan
         if task.wished_sensitivity is not None:
             watch = _writer(task, INNER_LOG)
@@ -238,7 +249,6 @@ def _fold(task: _Task, bags: Bags, y: IntArray) -> store.Arrays:
             malignancy(each, test)
             for each in refit_models(settled, train, y_train, range(task.refits), seeds[REFITS])
         ]
-        evidence = fitted.cell_evidence(test) if split.repeat == 0 else None
         taught = malignancy(fitted, _glimpse(fitted, train))
         arrays: store.Arrays = {
             "probability": probability,
@@ -250,12 +260,13 @@ def _fold(task: _Task, bags: Bags, y: IntArray) -> store.Arrays:
             "settings": _packed(chosen_settings(fitted)),
             "history": _packed([epoch.as_dict() for epoch in getattr(fitted, "history_", [])]),
             "balance": _packed(_plain_counts(fitted)),
-            "evidence": np.empty(0) if evidence is None else np.asarray(evidence, dtype=np.float64),
+            "evidence": np.empty(0) if evidence is None else evidence,
             "seconds": np.asarray(time.perf_counter() - began),
         }
     if task.folder is not None:
         store.write_piece(task.folder, task.key, arrays)
-        _checkpoint(task).unlink(missing_ok=True)
+        for kept in task.folder.glob(f"{task.key}{CHECKPOINT}*"):
+            kept.unlink()
     return arrays
 
 

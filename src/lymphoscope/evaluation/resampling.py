@@ -69,7 +69,17 @@ def malignancy(model: BagClassifier, bags: Bags) -> FloatArray:
     ------
     ValueError : the model gave something that is no probability; the first patient concerned is named.
     """
-    p = np.asarray(model.predict_proba(bags), dtype=np.float64)
+    return _checked(model, bags, model.predict_proba(bags))
+
+
+def malignancy_with_evidence(model: BagClassifier, bags: Bags) -> tuple[FloatArray, FloatArray | None]:
+    """The same and the evidence of every cell, (n_cells,), None where the model cannot say."""
+    given, evidence = model.predict_with_evidence(bags)
+    return _checked(model, bags, given), None if evidence is None else np.asarray(evidence, dtype=np.float64)
+
+
+def _checked(model: BagClassifier, bags: Bags, given: FloatArray) -> FloatArray:
+    p = np.asarray(given, dtype=np.float64)
     if p.shape != (len(bags), 2):
         raise ValueError(
             f"{type(model).__name__}.predict_proba gave shape {p.shape}; allowed: ({len(bags)}, 2)"

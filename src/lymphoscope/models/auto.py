@@ -92,6 +92,11 @@ class AutoClassifier(BagClassifier):
         self.check_fitted()
         return self.model_.cell_evidence(bags)
 
+    def predict_with_evidence(self, bags: Bags) -> tuple[FloatArray, FloatArray | None]:
+        """Those of the chosen recipe."""
+        self.check_fitted()
+        return self.model_.predict_with_evidence(bags)
+
     def settled(self) -> BagClassifier:
         """The chosen recipe, unfitted."""
         self.check_fitted()

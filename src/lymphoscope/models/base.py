@@ -89,6 +89,10 @@ class BagClassifier(BaseEstimator, ABC):
         """
         return None
 
+    def predict_with_evidence(self, bags: Bags) -> tuple[FloatArray, FloatArray | None]:
+        """`predict_proba` and `cell_evidence`; a model that looks at cells for long does so once for both."""
+        return self.predict_proba(bags), self.cell_evidence(bags)
+
 
 class EpochClassifier(BagClassifier):
     """A classifier of photographs, trained epoch after epoch: long enough to be watched, killed and resumed.
@@ -97,12 +101,13 @@ class EpochClassifier(BagClassifier):
     ----------
     image_size : side in pixels of the centre of each photograph that it takes.
     segmented : what is not the cell is to be painted over.
-    epochs : at most.
+    epochs : at most, of each member.
+    members : networks that are trained and averaged.
     selection : what chooses the epoch that is kept; "scored-fold" looks at the patients that are scored, and
         its results are optimistic.
     weights : file that a backbone's weights are read from before training, or None.
     weights_sha256_ : of that file; "" without.
-    history_ : what was measured after every epoch.
+    history_ : what was measured after every epoch, member after member.
     balance_ : patients and cells of the first epoch before and after balancing; None without balancing.
     """
 
@@ -111,11 +116,17 @@ class EpochClassifier(BagClassifier):
     image_size: int
     segmented: bool
     epochs: int
+    members: int
     selection: str
     weights: str | None
     weights_sha256_: str
     history_: list[Epoch]
     balance_: BalanceCounts | None = None
+
+    @property
+    def all_epochs(self) -> int:
+        """Most epochs of a fit, of all members."""
+        return self.epochs * self.members
 
     @property
     def optimistic(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,38 +15,30 @@ from torch import nn
 
 from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
 from lymphoscope.errors import InputError
-from lymphoscope.models.base import EpochClassifier, Labels, State, check_labels
+from lymphoscope.models.base import SCORED_FOLD, EpochClassifier, Labels, State, check_labels
 from lymphoscope.models.clinical_inputs import ClinicalInputs, Scaling
-from lymphoscope.models.image_inputs import HeadAlone, canonical_order, inner_split, joined, pixels
+from lymphoscope.models.image_inputs import (
+    AUGMENTATIONS,
+    HeadAlone,
+    canonical_order,
+    inner_splits,
+    joined,
+    pixels,
+    seen_once,
+)
+from lymphoscope.models.image_networks import begin_network, network_state, networks_of, scores_of
 from lymphoscope.models.image_state import FittedParts, training_key
 from lymphoscope.models.learned import pack, pack_text, unpack, unpack_text
-from lymphoscope.models.networks.base import CellNetwork, create_network, load_backbone, read_weights
+from lymphoscope.models.networks.base import CellNetwork, create_network
 from lymphoscope.models.patient_calibration import PatientCalibration
-from lymphoscope.training.augmentation import IMAGENET, Augmentation, Normalisation
+from lymphoscope.training.augmentation import IMAGENET, Normalisation
 from lymphoscope.training.curves import Epoch
-from lymphoscope.training.loop import Watch, balanced_counts, fastest_precision, selected_epoch, train
-from lymphoscope.training.prediction import CellData, left_out, pool, predict_features, predict_logits
+from lymphoscope.training.loop import Watch, balanced_counts, fastest_precision, train
+from lymphoscope.training.prediction import CellData
 from lymphoscope.training.settings import Pooling, Selection, TrainingSettings, Unit
 
-AUGMENTATIONS = {
-    "none": Augmentation(),
-    "flips": Augmentation(flips=True, quarter_turns=True),
-    "all": Augmentation(
-        flips=True,
-        quarter_turns=True,
-        rotation=180.0,
-        shift=0.05,
-        scale=0.05,
-        brightness=0.05,
-        contrast=0.1,
-        stain=0.05,
-    ),
-}
-"""The size of a cell is a sign of disease, so it changes little; more brightness or stain gives pictures as
-from no laboratory."""
-
-INNER_SPLIT = 1
-"""Stream of random numbers beside that of the training itself."""
+INNER_SPLIT, MEMBER = 1, 2
+"""Streams of random numbers beside that of the training itself."""
 
 
 class ImageClassifier(EpochClassifier):
@@ -77,6 +70,7 @@ class ImageClassifier(EpochClassifier):
     weight_decay : of the optimiser.
     schedule : how the learning rate changes from epoch to epoch.
     decay : factor per epoch where the schedule is "exponential".
+    warmup_epochs : in which the learning rate rises to that of the schedule; at most all but one of `epochs`.
     loss : what is minimised.
     positive_weight : of malignant examples in the loss, reactive ones weigh 1.
     label_smoothing : share of the target that is spread over both classes.
@@ -91,6 +85,10 @@ class ImageClassifier(EpochClassifier):
         very patients that are scored, as the reports did, at a threshold of 0.5, and is optimistic.
     validation_share : of the training patients, held out.
     patience : epochs without improvement after which training ends; None trains on.
+    snapshots : more than 1 anneals the learning rate in as many cycles, whatever `schedule` says, and
+        averages the networks that end them; `selection` and `patience` then have no say.
+    members : networks that are averaged, each trained without one fold of the training patients, which choose
+        its epoch; all of them together calibrate. 1 holds out `validation_share` and trains one.
     precision : of the training: "bfloat16" is mixed precision, twice as fast where the processor has
         instructions for it; "auto" takes it there. Predictions are made in single precision.
     test_time : versions of each photograph averaged at prediction: 1, 2 (mirrored), 4 (quarter turns) or 8.
@@ -99,12 +97,13 @@ class ImageClassifier(EpochClassifier):
     random_state : seed of everything.
     """
 
-    network_: CellNetwork
+    networks_: list[CellNetwork]
     clinical_: ClinicalInputs
     normalisation_: Normalisation
     calibration_: PatientCalibration
     weights_sha256_: str
     history_: list[Epoch]
+    inner_oof_: FloatArray
 
     def __init__(
         self,
@@ -124,6 +123,7 @@ class ImageClassifier(EpochClassifier):
         weight_decay: Annotated[float, Ge(0)] = 1e-4,
         schedule: Literal["constant", "exponential", "cosine"] = "constant",
         decay: Annotated[float, Gt(0), Le(1)] = 0.975,
+        warmup_epochs: Annotated[int, Ge(0)] = 0,
         loss: Literal["cross-entropy", "focal"] = "cross-entropy",
         positive_weight: Annotated[float, Gt(0)] | None = None,
         label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0,
@@ -135,6 +135,8 @@ class ImageClassifier(EpochClassifier):
         selection: Selection = "inner",
         validation_share: Annotated[float, Gt(0), Lt(1)] = 0.2,
         patience: Annotated[int, Ge(1)] | None = None,
+        snapshots: Annotated[int, Ge(1)] = 1,
+        members: Annotated[int, Ge(1)] = 1,
         precision: Literal["auto", "float32", "bfloat16"] = "auto",
         test_time: Literal[1, 2, 4, 8] = 1,
         weights: str | None = None,
@@ -157,6 +159,7 @@ class ImageClassifier(EpochClassifier):
         self.weight_decay = weight_decay
         self.schedule = schedule
         self.decay = decay
+        self.warmup_epochs = warmup_epochs
         self.loss = loss
         self.positive_weight = positive_weight
         self.label_smoothing = label_smoothing
@@ -168,6 +171,8 @@ class ImageClassifier(EpochClassifier):
         self.selection = selection
         self.validation_share = validation_share
         self.patience = patience
+        self.snapshots = snapshots
+        self.members = members
         self.precision = precision
         self.test_time = test_time
         self.weights = weights
@@ -182,9 +187,10 @@ class ImageClassifier(EpochClassifier):
 
     @property
     def chosen_(self) -> dict[str, Any]:
-        """The epoch whose weights were kept."""
+        """Numbers of the epochs whose weights were kept."""
         self.check_fitted()
-        return {"epoch": selected_epoch(self.history_, self._settings())} if self.history_ else {}
+        kept = [epoch.number for epoch in self.history_ if epoch.kept]
+        return {"epoch": kept[0] if len(kept) == 1 else " ".join(map(str, kept))} if kept else {}
 
     def fit(
         self,
@@ -200,92 +206,58 @@ class ImageClassifier(EpochClassifier):
         pixels(bags, self.image_size)
         if scored is not None:
             bags, labels = joined(bags, scored[0]), np.concatenate([labels, check_labels(*scored)])
-        trained, held_out = self._sides(bags, labels, n)
-        self.clinical_ = ClinicalInputs.fit(bags.clinical[trained], self.clinical_scaling)
+        order, sides = self._sides(bags, labels, n)
+        taught = order[np.isin(order, np.concatenate([trained for trained, _ in sides]))]
+        self.clinical_ = ClinicalInputs.fit(bags.clinical[taught], self.clinical_scaling)
         data = self._data(bags)
-        self.normalisation_ = self._normalisation(data, trained)
-        settings = replace(self._settings(), normalisation=self.normalisation_)
-        self.balance_ = balanced_counts(data, labels, trained, settings)
-        self.network_, self.weights_sha256_ = self._new_network()
-        network: nn.Module = self.network_
-        if self.network_.frozen_features:
-            data, network = self._seen_once(data), HeadAlone(self.network_)
-        self.history_ = train(
-            network,
-            data,
-            labels,
-            trained,
-            held_out,
-            settings,
-            device=self._device,
-            checkpoint=checkpoint,
-            key=training_key(self._trained_with(), data, labels, trained),
-            watch=watch,
-        )
+        self.normalisation_ = self._normalisation(data, taught)
+        self.balance_ = balanced_counts(data, labels, sides[0][0], self._settings())
+        self.networks_, self.history_, score = [], [], np.full(len(bags), np.nan)
+        for member, (trained, held_out) in enumerate(sides):
+            known = held_out[data.counts[held_out] > 0]
+            score[known] = self._train(member, data, labels, trained, held_out, checkpoint, watch)
         # Scored patients choose the epoch at even odds, as in the reports, and have no say beyond that.
-        known = held_out[data.counts[held_out] > 0] if scored is None else held_out[:0]
-        score = self._scores(network, data, known, versions=1)
+        known = order[np.isfinite(score[order])] if scored is None else order[:0]
         prevalence = float(labels[:n].mean())
-        self.calibration_ = PatientCalibration.fit(score, labels[known], prevalence)
+        self.calibration_ = PatientCalibration.fit(score[known], labels[known], prevalence)
         self.classes_ = np.array([0, 1])
         self.threshold_ = prevalence if scored is None else 0.5
+        if len(sides) > 1:
+            inner = self.calibration_.probability(score)
+            self.inner_oof_ = np.where(np.isfinite(inner), inner, self.threshold_)
         return self
 
     def predict_proba(self, bags: Bags) -> FloatArray:
         """Probability of reactive and malignant per patient, shape (n_patients, 2), rows sum to 1."""
-        self.check_fitted()
-        malignant = np.full(len(bags), self.threshold_)
-        shown = np.flatnonzero(bags.counts)
-        if len(shown):
-            score = self._scores(self.network_, self._data(bags), shown, versions=self.test_time)
-            malignant[shown] = self.calibration_.probability(score)
-        return np.stack([1.0 - malignant, malignant], axis=1)
+        return self._answer(bags, evidence=False)[0]
 
     def cell_evidence(self, bags: Bags) -> FloatArray:
         """Log-odds of each cell above the patient's threshold where the cell is the example, (n_cells,).
 
         Where the patient is, how much its log-odds fall when the cell is left out.
         """
-        self.check_fitted()
-        if len(bags.cells) == 0:
-            return np.empty(0)
-        data = self._data(bags)
-        rows, owner = data.rows_of(np.arange(len(bags)))
-        settings = replace(self._settings(), normalisation=self.normalisation_)
-        given = predict_features(self.network_, data, rows, owner, settings, device=self._device)
-        if self.unit == "cell":
-            margin = (given[:, 1] - given[:, 0]).double().cpu().numpy()
-            cut = np.log(self.threshold_ / (1 - self.threshold_)) - self.calibration_.offset
-            return np.asarray(margin - cut / self.calibration_.slope)
-        return left_out(self.network_, given, data.clinical.to(given.device), owner)
+        return self._answer(bags, evidence=True)[1]
+
+    def predict_with_evidence(self, bags: Bags) -> tuple[FloatArray, FloatArray]:
+        """`predict_proba` and `cell_evidence` in one pass over the photographs."""
+        return self._answer(bags, evidence=True)
 
     def state(self) -> State:
         """Weights, calibration, scaling, and the curves of the training."""
         self.check_fitted()
-        weights = {
-            f"network.{name}": value.detach().cpu().contiguous().numpy()
-            for name, value in self.network_.state_dict().items()
-        }
         parts = FittedParts(
             self.threshold_, self.clinical_, self.calibration_, *self._levels(), self.weights_sha256_
         )
         history = json.dumps([epoch.as_dict() | {"seconds": 0.0} for epoch in self.history_])
-        return {**weights, **pack(parts, "parts."), "history": pack_text(history)}
+        return {**network_state(self.networks_), **pack(parts, "parts."), "history": pack_text(history)}
 
     def load_state(self, state: State) -> Self:
         """Take up what `state` returned."""
         parts: FittedParts = unpack(FittedParts, state, "parts.")
-        with torch.device("meta"):
-            network = create_network(self.network, self.width, self.image_size)
-        network.to_empty(device="cpu")
-        own = [name for name in state if name.startswith("network.")]
-        network.load_state_dict(
-            {name[len("network.") :]: torch.from_numpy(state[name].copy()) for name in own}
-        )
-        self.network_ = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.history_ = [Epoch.from_dict(each) for each in json.loads(unpack_text(state["history"]))]
+        self.networks_ = networks_of(state, self.network, self.width, self.image_size)
         self.clinical_, self.calibration_ = parts.clinical, parts.calibration
         self.normalisation_ = Normalisation(tuple(parts.mean.tolist()), tuple(parts.deviation.tolist()))
-        self.history_ = [Epoch.from_dict(each) for each in json.loads(unpack_text(state["history"]))]
         self.classes_ = np.array([0, 1])
         self.threshold_, self.weights_sha256_ = parts.threshold, parts.weights_sha256
         return self
@@ -297,11 +269,22 @@ class ImageClassifier(EpochClassifier):
 
     def check_network(self) -> None:
         """Raise the `InputError` of `fit` for a network or weights that no patients could make fit."""
+        if self.optimistic and (self.members > 1 or self.snapshots > 1):
+            raise InputError(
+                'selection "scored-fold" chooses one epoch of one network',
+                found=f"{self.members} members, {self.snapshots} snapshots",
+                allowed="1 of each",
+            )
         self._new_network()
 
-    def _sides(self, bags: Bags, labels: IntArray, n: int) -> tuple[IntArray, IntArray]:
-        """Who is trained on and who is held out; with selection "scored-fold" those after the first `n`."""
-        if (self.selection == "scored-fold") != (n < len(bags)):
+    def _sides(
+        self, bags: Bags, labels: IntArray, n: int
+    ) -> tuple[IntArray, list[tuple[IntArray, IntArray]]]:
+        """All in an order of their own; and, for every network, who is trained on and who is held out.
+
+        With selection "scored-fold" those after the first `n` are held out.
+        """
+        if (self.selection == SCORED_FOLD) != (n < len(bags)):
             raise InputError(
                 'selection "scored-fold" needs the patients that will be scored, and only it may see them',
                 found=f'selection "{self.selection}", {len(bags) - n} scored patients',
@@ -309,10 +292,10 @@ class ImageClassifier(EpochClassifier):
             )
         order = canonical_order(bags[:n], labels[:n])
         if n < len(bags):
-            return order, np.arange(n, len(bags))
+            return order, [(order, np.arange(n, len(bags)))]
         seed = int(np.random.SeedSequence([self.random_state, INNER_SPLIT]).generate_state(1)[0])
-        trained, held_out = inner_split(labels[order], self.validation_share, seed)
-        return order[trained], order[held_out]
+        splits = inner_splits(labels[order], self.members, self.validation_share, seed)
+        return order, [(order[trained], order[held_out]) for trained, held_out in splits]
 
     def _data(self, bags: Bags) -> CellData:
         return CellData(
@@ -340,23 +323,48 @@ class ImageClassifier(EpochClassifier):
             return IMAGENET
         return Normalisation.of(data.cells, data.rows_of(trained)[0])
 
-    def _new_network(self) -> tuple[CellNetwork, str]:
-        """The network before training, and the SHA-256 of the weights that it begins with, "" without."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.random_state)
-            network = create_network(self.network, self.width, self.image_size)
-        if self.weights is not None:
-            state, sha256 = read_weights(self.weights)
-            load_backbone(network, state)
-            return network, sha256
+    def _train(
+        self,
+        member: int,
+        data: CellData,
+        labels: IntArray,
+        trained: IntArray,
+        held_out: IntArray,
+        checkpoint: Path | None,
+        watch: Watch | None,
+    ) -> FloatArray:
+        """Train one more network on some patients; log-odds of those held out who have cells."""
+        seed = self.random_state
+        if member:
+            seed = int(np.random.SeedSequence([seed, MEMBER, member]).generate_state(1)[0])
+            checkpoint = checkpoint and checkpoint.with_name(f"{checkpoint.name}.{member}")
+        settings = replace(self._settings(), normalisation=self.normalisation_, seed=seed)
+        network, self.weights_sha256_ = self._new_network(seed)
+        learner: nn.Module = network
         if network.frozen_features:
-            raise InputError(
-                "frozen features need weights that have learned something",
-                found="no weights",
-                allowed="a checkpoint of torchvision's ResNet-34, .safetensors or .pth",
-                remedy="Download one where there is a network, and name it: --weights resnet34.safetensors.",
-            )
-        return network, ""
+            data, learner = seen_once(network, data, settings, self._device), HeadAlone(network)
+        history, kept = train(
+            learner,
+            data,
+            labels,
+            trained,
+            held_out,
+            settings,
+            device=self._device,
+            checkpoint=checkpoint,
+            key=training_key(self._trained_with(), data, labels, trained),
+            watch=None if watch is None else lambda epoch: watch(replace(epoch, member=member)),
+        )
+        learners: list[Any] = [learner, *(copy.deepcopy(learner) for _ in kept[1:])]
+        for each, weights in zip(learners, kept, strict=True):
+            each.load_state_dict(weights)
+        self.networks_ += [each.network if isinstance(each, HeadAlone) else each for each in learners]
+        self.history_ += [replace(epoch, member=member) for epoch in history]
+        known = held_out[data.counts[held_out] > 0]
+        return scores_of(learners, data, known, settings, self._device)[0]
+
+    def _new_network(self, seed: int = 0) -> tuple[CellNetwork, str]:
+        return begin_network(self.network, self.width, self.image_size, self.weights, seed)
 
     @property
     def _device(self) -> torch.device:
@@ -364,26 +372,25 @@ class ImageClassifier(EpochClassifier):
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return torch.device(self.device)
 
-    def _scores(self, network: nn.Module, data: CellData, patients: IntArray, versions: int) -> FloatArray:
-        """Log-odds of patients that have cells, before calibration."""
-        if len(patients) == 0:
-            return np.empty(0)
+    def _answer(self, bags: Bags, *, evidence: bool) -> tuple[FloatArray, FloatArray]:
+        """Probabilities of patients, (n_patients, 2), and the evidence of every cell, (n_cells,)."""
+        self.check_fitted()
+        malignant, shown = np.full(len(bags), self.threshold_), np.flatnonzero(bags.counts)
         settings = replace(self._settings(), normalisation=self.normalisation_)
-        rows, owner = data.rows_of(patients)
-        network.eval().to(self._device)
-        logits = predict_logits(network, data, rows, owner, settings, device=self._device, versions=versions)
-        margin = logits[:, 1] - logits[:, 0]
-        return margin if self.unit == "patient" else pool(margin, data.counts[patients], self.pooling)
-
-    def _seen_once(self, data: CellData) -> CellData:
-        """Features in place of images: they are frozen, so they are computed once and not augmented."""
-        rows, owner = data.rows_of(np.arange(len(data.counts)))
-        settings = replace(self._settings(), unit="patient", normalisation=self.normalisation_)
-        self.network_.eval().to(self._device)
-        return replace(
-            data,
-            cells=predict_features(self.network_, data, rows, owner, settings, device=self._device).cpu(),
+        score, margin = scores_of(
+            self.networks_,
+            self._data(bags),
+            shown,
+            settings,
+            self._device,
+            versions=self.test_time,
+            evidence=evidence,
         )
+        malignant[shown] = self.calibration_.probability(score)
+        if self.unit == "cell":
+            cut = np.log(self.threshold_ / (1 - self.threshold_)) - self.calibration_.offset
+            margin = margin - cut / self.calibration_.slope
+        return np.stack([1.0 - malignant, malignant], axis=1), margin
 
     def _trained_with(self) -> dict[str, Any]:
         """The parameters, with the content of the weights in place of their path."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +11,29 @@ import torch
 from torch import Tensor, nn
 
 from lymphoscope.cohort.bags import Bags, IntArray
-from lymphoscope.cohort.splits import stratified_holdout
+from lymphoscope.cohort.splits import repeated_stratified, stratified_holdout
 from lymphoscope.errors import InputError
 from lymphoscope.models.networks.base import CellNetwork
+from lymphoscope.training.augmentation import Augmentation
+from lymphoscope.training.prediction import CellData, predict_features
+from lymphoscope.training.settings import TrainingSettings
+
+AUGMENTATIONS = {
+    "none": Augmentation(),
+    "flips": Augmentation(flips=True, quarter_turns=True),
+    "all": Augmentation(
+        flips=True,
+        quarter_turns=True,
+        rotation=180.0,
+        shift=0.05,
+        scale=0.05,
+        brightness=0.05,
+        contrast=0.1,
+        stain=0.05,
+    ),
+}
+"""The size of a cell is a sign of disease, so it changes little; more brightness or stain gives pictures as
+from no laboratory."""
 
 
 def pixels(bags: Bags, size: int) -> Tensor:
@@ -51,14 +72,20 @@ def canonical_order(bags: Bags, y: IntArray) -> IntArray:
     return np.lexsort(keys).astype(np.int64)
 
 
-def inner_split(y: IntArray, share: float, seed: int) -> tuple[IntArray, IntArray]:
-    """Indices of patients to train on and of patients held out; nobody where a class has fewer than four."""
-    everybody = np.arange(len(y))
-    if min(int(y.sum()), int((1 - y).sum())) < 4:
-        return everybody, everybody[:0]
-    n = min(max(round(share * len(y)), 2), len(y) - 2)
-    split = stratified_holdout(y, n, seed)[0]
-    return split.train, split.test
+def inner_splits(y: IntArray, members: int, share: float, seed: int) -> list[tuple[IntArray, IntArray]]:
+    """For each of `members` networks, indices of patients to train on and of patients held out.
+
+    One network holds out `share` of them; several a fold each, and there are fewer networks where a class has
+    fewer patients. Nobody is held out where a class has fewer than four, or two where there are folds.
+    """
+    everybody, rarer = np.arange(len(y)), min(int(y.sum()), int((1 - y).sum()))
+    if (folds := min(members, rarer)) > 1:
+        splits = repeated_stratified(y, folds=folds, repeats=1, seed=seed)
+    elif rarer < 4:
+        return [(everybody, everybody[:0])]
+    else:
+        splits = stratified_holdout(y, min(max(round(share * len(y)), 2), len(y) - 2), seed)
+    return [(split.train, split.test) for split in splits]
 
 
 def joined(first: Bags, second: Bags) -> Bags:
@@ -93,3 +120,13 @@ class HeadAlone(nn.Module):
     def forward(self, features: Tensor, clinical: Tensor) -> Tensor:
         """The head of every cell's features."""
         return self.head(features, clinical)
+
+
+def seen_once(
+    network: CellNetwork, data: CellData, settings: TrainingSettings, device: torch.device
+) -> CellData:
+    """Features in place of images: they are frozen, so they are computed once and not augmented."""
+    rows, owner = data.rows_of(np.arange(len(data.counts)))
+    network.eval().to(device)
+    seen = predict_features(network, data, rows, owner, replace(settings, unit="patient"), device=device)
+    return replace(data, cells=seen.cpu())

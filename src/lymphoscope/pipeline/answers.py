@@ -49,9 +49,8 @@ class Answers:
     evidence: tuple[FloatArray | None, ...]
 
 
-def evidence_by_patient(model: BagClassifier, bags: Bags) -> tuple[FloatArray | None, ...]:
-    """The model's evidence of each patient's cells, or None for each where it cannot say."""
-    evidence = model.cell_evidence(bags)
+def by_patient(evidence: FloatArray | None, bags: Bags) -> tuple[FloatArray | None, ...]:
+    """The evidence of each patient's cells, or None for each where a model cannot say."""
     if evidence is None:
         return (None,) * len(bags)
     return tuple(np.split(evidence, bags.offsets[1:-1]))

@@ -64,6 +64,6 @@ def _shown(
     if not isinstance(recipe, EpochClassifier):
         yield None, None
         return
-    epochs = recipe.epochs * (1 + inner_folds(y))
+    epochs = recipe.all_epochs * (1 if recipe.members > 1 else 1 + inner_folds(y))
     with training_shown(progress, track, name, "all patients", epochs) as watches:
         yield watches

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from lymphoscope.errors import BundleError
-from lymphoscope.evaluation.resampling import malignancy, one_thread
+from lymphoscope.evaluation.resampling import malignancy_with_evidence, one_thread
 from lymphoscope.evaluation.triage import advise, refit_bounds
 from lymphoscope.files import atomic_directory, write_text
 from lymphoscope.models.bundle import Bundle, load_bundle
 from lymphoscope.pipeline import page
 from lymphoscope.pipeline.answers import (
     Answers,
+    by_patient,
     cells_needed,
-    evidence_by_patient,
     patient_rows,
     patients_with_errors,
     predictions_csv,
@@ -74,9 +74,8 @@ def answer(prepared: Prepared, bundle: Bundle, patients: np.ndarray | None = Non
     threshold = float(facts["referral_threshold"])
     unknown = np.full(len(chosen), np.nan)
     with one_thread(bundle.model):
-        probability = malignancy(bundle.model, bags)
+        probability, evidence = malignancy_with_evidence(bundle.model, bags)
         bounds = refit_bounds(bundle.refits, bags, probability) if bundle.refits else None
-        evidence = evidence_by_patient(bundle.model, bags)
     low, high = bounds or (probability, probability)
     return Answers(
         patients=chosen,
@@ -95,7 +94,7 @@ def answer(prepared: Prepared, bundle: Bundle, patients: np.ndarray | None = Non
             min_cells=int(facts["min_cells"]),
             with_errors=patients_with_errors(prepared.findings),
         ),
-        evidence=evidence,
+        evidence=by_patient(evidence, bags),
     )
 
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from lymphoscope.evaluation.epoch_progress import fold_name
-from lymphoscope.evaluation.fold_curves import chosen_epochs
+from lymphoscope.evaluation.epoch_progress import fold_name, training_name
 from lymphoscope.evaluation.ladder import Ladder
 from lymphoscope.evaluation.out_of_fold import OutOfFold
 from lymphoscope.models.base import SCORED_FOLD
@@ -16,7 +15,7 @@ from lymphoscope.pipeline.page import row_titles
 from lymphoscope.report.training_content import Balancing, FoldCurves, Training
 from lymphoscope.stats.comparison import OPTIMISTIC
 from lymphoscope.training.balancing import BalanceCounts
-from lymphoscope.training.curves import MEASURES, Epoch, curve
+from lymphoscope.training.curves import MEASURES, Epoch, by_member, curve
 
 RULES = {
     "inner": "Kept was the epoch with the lowest loss on validation patients: some of the training patients, "
@@ -27,6 +26,13 @@ RULES = {
     "best balanced accuracy on them was kept. Expect less of patients that nobody has looked at.",
 }
 """Which epoch was kept, by the selection that a recipe has."""
+
+SNAPSHOTS = (
+    "The learning rate falls and rises again; the networks that end its cycles were kept, and are averaged. "
+    "Validation patients are some of the training patients, set aside; patients that are scored were not "
+    "looked at."
+)
+MEMBERS = " In every fold several networks are averaged, and each sets aside other training patients."
 
 _EVENED = "Classes were evened out within the training patients"
 BALANCING = {
@@ -52,25 +58,32 @@ def training(found: Ladder) -> tuple[Training, ...]:
 
 def _training(found: OutOfFold, title: str) -> Training:
     settings = create_model(found.recipe).get_params(deep=False)
-    rule = RULES[settings["selection"]]
+    rule = RULES[settings["selection"]] if settings["snapshots"] == 1 else SNAPSHOTS
+    if settings["members"] > 1:
+        rule += MEMBERS
     if not all(history[0].validation for history in found.histories):
         rule += " Where too few patients were left to set any aside, the last epoch was kept."
-    folds = zip(found.splits, found.histories, chosen_epochs(found), strict=True)
     return Training(
         recipe=found.recipe,
         title=title,
         rule=rule,
         folds=tuple(
-            FoldCurves(
-                fold_name(*split),
-                chosen or len(history),
-                training=_curves(history, "training"),
-                validation=_curves(history, "validation") if history[0].validation else {},
-            )
-            for split, history, chosen in folds
+            _fold_curves(fold_name(*split), member)
+            for split, history in zip(found.splits, found.histories, strict=True)
+            for member in by_member(history)
         ),
         optimistic=found.optimistic,
         balancing=_balancing(settings, found.balancing),
+    )
+
+
+def _fold_curves(fold: str, history: Sequence[Epoch]) -> FoldCurves:
+    """Of one member."""
+    return FoldCurves(
+        training_name(fold, history[0]),
+        tuple(epoch.number for epoch in history if epoch.kept),
+        training=_curves(history, "training"),
+        validation=_curves(history, "validation") if history[0].validation else {},
     )
 
 

@@ -19,17 +19,17 @@ Curves = Mapping[str, tuple[float, ...]]
 
 @dataclass(frozen=True)
 class FoldCurves:
-    """How one fold's training went.
+    """How one training in a fold went.
 
     Attributes
     ----------
     name : "repeat 1, fold 2".
-    chosen : number of the epoch whose weights were kept, from 1.
+    chosen : numbers of the epochs whose weights were kept, from 1.
     training, validation : of the patients trained on, and of others; empty where there are none.
     """
 
     name: str
-    chosen: int
+    chosen: tuple[int, ...]
     training: Curves
     validation: Curves
 
@@ -77,6 +77,7 @@ class Training:
     balancing: Balancing | None = None
 
     def kept(self, measure: str) -> tuple[float, ...]:
-        """A measure of every fold at the epoch that was kept, on validation patients where there are any."""
+        """A measure of every fold at the epochs kept, on validation patients where there are any."""
         values = [(fold.validation or fold.training)[measure] for fold in self.folds]
-        return tuple(curve[fold.chosen - 1] for curve, fold in zip(values, self.folds, strict=True))
+        pairs = zip(values, self.folds, strict=True)
+        return tuple(curve[epoch - 1] for curve, fold in pairs for epoch in fold.chosen)

@@ -97,9 +97,9 @@ def _panel(axes: Axes, folds: Sequence[FoldCurves], measure: str) -> None:
               marker=marker)  # fmt: skip
     for fold in shown:
         values = (fold.validation or fold.training).get(measure, ())
-        if 0 < fold.chosen <= len(values) and math.isfinite(values[fold.chosen - 1]):
-            axes.plot([fold.chosen], [values[fold.chosen - 1]], "o", color=INK, markersize=4.5,
-                      markerfacecolor=LIGHT, markeredgewidth=1.0, zorder=4, clip_on=False)  # fmt: skip
+        chosen = [epoch for epoch in fold.chosen if epoch <= len(values) and math.isfinite(values[epoch - 1])]
+        axes.plot(chosen, [values[epoch - 1] for epoch in chosen], "o", color=INK, markersize=4.5,
+                  markerfacecolor=LIGHT, markeredgewidth=1.0, zorder=4, clip_on=False)  # fmt: skip
     axes.grid(color=LINE, linewidth=0.5)
     axes.set_axisbelow(True)
     if measure == "loss":

@@ -124,7 +124,7 @@ def headline(unlabelled: Sequence[PatientRow]) -> str:
 
 def curves_caption(training: Training, drawn: int) -> str:
     """What the lines of a figure of curves are, and which epochs were kept."""
-    chosen = sorted(fold.chosen for fold in training.folds)
+    chosen = sorted(epoch for fold in training.folds for epoch in fold.chosen)
     kept = f"epoch {chosen[0]}" if chosen[0] == chosen[-1] else f"epochs {chosen[0]} to {chosen[-1]}"
     text = "Solid: validation. Dashed: training, as measured while the weights were changing. "
     if len(training.folds) > 1:

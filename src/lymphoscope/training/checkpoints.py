@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from lymphoscope.files import atomic_path
 from lymphoscope.training.curves import Epoch
 
-_WEIGHTS, _BEST, _OPTIMISER = "weights.", "best.", "optimiser."
+_WEIGHTS, _KEPT, _OPTIMISER = "weights.", "kept.", "optimiser."
 
-Best = dict[str, Tensor]
+Weights = dict[str, Tensor]
 
 
 def save_checkpoint(
@@ -28,22 +28,24 @@ def save_checkpoint(
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
     history: Sequence[Epoch],
-    best: Best | None,
+    kept: Sequence[Weights],
 ) -> None:
     """Write everything that training on needs, atomically; `key` tells what it belongs to."""
     tensors = {_WEIGHTS + name: value for name, value in network.state_dict().items()}
-    tensors |= {_BEST + name: value for name, value in (best or {}).items()}
+    for i, weights in enumerate(kept):
+        tensors |= {f"{_KEPT}{i}.{name}": value for name, value in weights.items()}
     for i, parameter in enumerate(_parameters(optimiser)):
         for name, value in optimiser.state[parameter].items():
             tensors[f"{_OPTIMISER}{i}.{name}"] = torch.as_tensor(value)
-    metadata = {"key": key, "history": json.dumps([epoch.as_dict() for epoch in history])}
+    epochs = json.dumps([epoch.as_dict() for epoch in history])
+    metadata = {"key": key, "history": epochs, "kept": str(len(kept))}
     with atomic_path(path) as temporary:
         save_file({name: value.detach().contiguous() for name, value in tensors.items()}, temporary, metadata)
 
 
 def load_checkpoint(
     path: Path, key: str, network: nn.Module, optimiser: torch.optim.Optimizer
-) -> tuple[list[Epoch], Best | None] | None:
+) -> tuple[list[Epoch], list[Weights]] | None:
     """Take up what was saved under `key`; None, and nothing changed, where there is no such checkpoint."""
     try:
         with safe_open(path, framework="pt") as stored:
@@ -58,16 +60,19 @@ def load_checkpoint(
         for name, value in own.items():
             value.copy_(tensors[_WEIGHTS + name])
         for i, parameter in enumerate(_parameters(optimiser)):
-            start = f"{_OPTIMISER}{i}."
-            state = {name[len(start) :]: value for name, value in tensors.items() if name.startswith(start)}
+            state = _under(f"{_OPTIMISER}{i}.", tensors)
             # Copied into memory laid out like the parameter, so that every later sum is the same to the bit.
             optimiser.state[parameter] = {
                 name: torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
                 for name, value in state.items()
             }
-    best = {name[len(_BEST) :]: value for name, value in tensors.items() if name.startswith(_BEST)}
     history = [Epoch.from_dict(each) for each in json.loads(metadata["history"])]
-    return history, best or None
+    return history, [_under(f"{_KEPT}{i}.", tensors) for i in range(int(metadata["kept"]))]
+
+
+def _under(start: str, tensors: Weights) -> Weights:
+    """Those whose names begin so, by the rest of their names."""
+    return {name[len(start) :]: value for name, value in tensors.items() if name.startswith(start)}
 
 
 def _parameters(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ class Measured:
     Attributes
     ----------
     loss : mean of what is minimised, over cells or patients as the training goes.
-    balanced_accuracy, sensitivity, specificity : of patients, their scores cut at 0; NaN without patients of
-        the class.
+    balanced_accuracy, sensitivity, specificity : of patients, their scores cut where training has them
+        malignant as often as not; NaN without patients of the class.
     """
 
     loss: float
@@ -32,9 +33,9 @@ class Measured:
     specificity: float
 
     @classmethod
-    def of(cls, loss: float, y: Labels, score: Scores) -> Measured:
+    def of(cls, loss: float, y: Labels, score: Scores, cut: float) -> Measured:
         """From the log-odds `score` of patients, shape (n_patients,), and their labels."""
-        decision = (score >= 0).astype(np.int64)
+        decision = (score >= cut).astype(np.int64)
         found, spared = sensitivity(y, decision), specificity(y, decision)
         return cls(float(loss), (found + spared) / 2, found, spared)
 
@@ -49,6 +50,8 @@ class Epoch:
     training : measured on the cells as they were trained on, augmented, while the weights were changing.
     validation : of patients that are not trained on; None where none are held out.
     images, seconds : trained on, and how long that took; left out of anything that must be reproducible.
+    member : of the networks that a model averages, the one that was trained, from 0.
+    kept : its weights are among those that predict.
     """
 
     number: int
@@ -57,6 +60,8 @@ class Epoch:
     validation: Measured | None
     images: int
     seconds: float
+    member: int = 0
+    kept: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -73,6 +78,11 @@ class Epoch:
                 "validation": None if validation is None else Measured(**validation),
             }
         )
+
+
+def by_member(history: Sequence[Epoch]) -> list[list[Epoch]]:
+    """The epochs of each member in turn."""
+    return [list(epochs) for _, epochs in groupby(history, key=lambda epoch: epoch.member)]
 
 
 MEASURES = tuple(each.name for each in fields(Measured))

@@ -7,12 +7,14 @@ from the seed and the epoch's number, so that a training that was killed and res
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from torch import Tensor, nn
 
 from lymphoscope.training import balancing
 from lymphoscope.training.augmentation import augment
-from lymphoscope.training.checkpoints import Best, load_checkpoint, save_checkpoint
+from lymphoscope.training.checkpoints import Weights, load_checkpoint, save_checkpoint
 from lymphoscope.training.curves import Epoch, Measured
 from lymphoscope.training.losses import loss as loss_of
 from lymphoscope.training.prediction import CellData, pool, predict_logits, segment_average
@@ -71,8 +73,11 @@ def train(
     checkpoint: Path | None = None,
     key: str = "",
     watch: Watch | None = None,
-) -> list[Epoch]:
-    """Train `network` in place on `patients` and leave it with the weights of the selected epoch.
+) -> tuple[list[Epoch], list[Weights]]:
+    """Train `network` in place on `patients`: the epochs, and the weights that were kept.
+
+    Those are of the selected epoch, or with `settings.snapshots` of the end of every cycle. The network is
+    left with the last of them.
 
     Parameters
     ----------
@@ -91,37 +96,33 @@ def train(
         weight_decay=settings.weight_decay,
     )
     history: list[Epoch] = []
-    best: Best | None = None
+    kept: list[Weights] = []
     resumed = load_checkpoint(checkpoint, key, network, optimiser) if checkpoint else None
     if resumed:
-        history, best = resumed
+        history, kept = resumed
     while len(history) < settings.epochs and not _out_of_patience(history, settings):
         number = len(history) + 1
-        rate = learning_rate_at(
-            number - 1,
-            settings.epochs,
-            settings.learning_rate,
-            kind=settings.schedule,
-            decay=settings.decay,
-            warmup_epochs=settings.warmup_epochs,
-        )
+        rate = _learning_rate(number, settings)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        began = time.perf_counter()
+        began, cut = time.perf_counter(), _prior_log_odds(y[patients], settings)
         training, images = _train_epoch(network, optimiser, data, y, patients, settings, number, device)
         seconds = time.perf_counter() - began
-        validation = _validate(network, data, y, held_out, settings, device) if len(held_out) else None
+        validation = _validate(network, data, y, held_out, settings, device, cut) if len(held_out) else None
         history.append(Epoch(number, rate, training, validation, images, seconds))
-        if settings.select == "best" and len(history) == selected_epoch(history, settings):
-            best = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        keeps = settings.select == "best" or settings.snapshots > 1
+        if keeps and number in kept_epochs(history, settings):
+            weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
+            kept = [*(kept if settings.snapshots > 1 else ()), weights]
         if checkpoint:
-            save_checkpoint(checkpoint, key, network, optimiser, history, best)
+            save_checkpoint(checkpoint, key, network, optimiser, history, kept)
         if watch:
             watch(history[-1])
-    if best:
-        network.load_state_dict(best)
+    if kept:
+        network.load_state_dict(kept[-1])
     network.eval()
-    return history
+    chosen = kept_epochs(history, settings)
+    return [replace(epoch, kept=epoch.number in chosen) for epoch in history], kept or [network.state_dict()]
 
 
 @cache
@@ -145,8 +146,35 @@ def fastest_precision(device: torch.device) -> Precision:
     return "bfloat16" if known is not None and known() else "float32"
 
 
+def kept_epochs(history: list[Epoch], settings: TrainingSettings) -> list[int]:
+    """Numbers of the epochs whose weights are kept, by what is known so far."""
+    if settings.snapshots == 1:
+        return [selected_epoch(history, settings)]
+    return [end for _, end in _cycles(settings) if end <= len(history)]
+
+
+def _cycles(settings: TrainingSettings) -> list[tuple[int, int]]:
+    """Of each cycle of the learning rate, the epochs before it, and its last one."""
+    ends = [round(i * settings.epochs / settings.snapshots) for i in range(settings.snapshots + 1)]
+    return [(start, end) for start, end in pairwise(ends) if end > start]
+
+
+def _learning_rate(number: int, settings: TrainingSettings) -> float:
+    if settings.snapshots > 1:
+        start, end = next(cycle for cycle in _cycles(settings) if number <= cycle[1])
+        return learning_rate_at(number - 1 - start, end - start, settings.learning_rate, kind="cosine")
+    return learning_rate_at(
+        number - 1,
+        settings.epochs,
+        settings.learning_rate,
+        kind=settings.schedule,
+        decay=settings.decay,
+        warmup_epochs=min(settings.warmup_epochs, settings.epochs - 1),
+    )
+
+
 def selected_epoch(history: list[Epoch], settings: TrainingSettings) -> int:
-    """Number of the epoch whose weights are kept: the first best one, or the last."""
+    """Number of the best epoch so far, the first of equals; or of the last."""
     if settings.select == "last" or history[-1].validation is None:
         return len(history)
     measured = [epoch.validation for epoch in history if epoch.validation is not None]
@@ -158,7 +186,7 @@ def selected_epoch(history: list[Epoch], settings: TrainingSettings) -> int:
 
 
 def _out_of_patience(history: list[Epoch], settings: TrainingSettings) -> bool:
-    if settings.patience is None or not history:
+    if settings.patience is None or settings.snapshots > 1 or not history:
         return False
     return len(history) - selected_epoch(history, settings) >= settings.patience
 
@@ -177,7 +205,7 @@ def _train_epoch(
     rng = {stream: np.random.default_rng([settings.seed, number, stream]) for stream in (CELLS, MASKS)}
     colours = torch.Generator().manual_seed(_torch_seed(settings.seed, number, COLOURS))
     weights = _class_weights(y[patients], settings)
-    tally = _Tally()
+    tally, cut = _Tally(), _prior_log_odds(y[patients], settings)
     network.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(_torch_seed(settings.seed, number, DROPOUT))
@@ -204,7 +232,7 @@ def _train_epoch(
                 nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
             optimiser.step()
             tally.add(batch, logits.detach(), loss.detach())
-    return tally.measured(y, settings.pooling), tally.images
+    return tally.measured(y, settings.pooling, cut), tally.images
 
 
 def _batches(
@@ -277,7 +305,28 @@ def _autocast(settings: TrainingSettings, device: torch.device) -> AbstractConte
 
 
 def _class_weights(y: IntArray, settings: TrainingSettings) -> tuple[float, float]:
-    return balancing.class_weights(y, balance=settings.balance, positive_weight=settings.positive_weight)
+    balance = settings.balance if len(np.unique(y)) > 1 else "none"
+    return balancing.class_weights(y, balance=balance, positive_weight=settings.positive_weight)
+
+
+def _as_weights(y: IntArray, settings: TrainingSettings) -> tuple[float, float]:
+    """What both classes of patients `y` weigh in training, by the loss and by how often they are drawn."""
+    reactive, malignant = _class_weights(y, settings)
+    if settings.balance in ("none", "class-weights") or len(np.unique(y)) < 2:
+        return reactive, malignant
+    even = balancing.class_weights(y, balance="class-weights")
+    return reactive * even[0], malignant * even[1]
+
+
+def _prior_log_odds(y: IntArray, settings: TrainingSettings) -> float:
+    """What a network says of everybody that has learned no more than how often it was shown each class.
+
+    Where the epoch is chosen by balanced accuracy, as in the reports, it is theirs: even odds.
+    """
+    if settings.select_by == "balanced-accuracy" or len(np.unique(y)) < 2:
+        return 0.0
+    reactive, malignant = _as_weights(y, settings)
+    return math.log(malignant * (y == 1).sum() / (reactive * (y == 0).sum()))
 
 
 def _masked(clinical: Tensor, share: float, rng: np.random.Generator) -> Tensor:
@@ -309,13 +358,13 @@ class _Tally:
         self._logits.append(logits)
         self._patients.append(batch.patients)
 
-    def measured(self, y: IntArray, pooling: Pooling) -> Measured:
+    def measured(self, y: IntArray, pooling: Pooling, cut: float) -> Measured:
         logits = torch.cat(self._logits).float().cpu().numpy().astype(np.float64)
         patients = np.concatenate(self._patients)
         order = np.argsort(patients, kind="stable")
         seen, counts = np.unique(patients, return_counts=True)
         score = pool(logits[order, 1] - logits[order, 0], counts, pooling)
-        return Measured.of(self._loss / max(self._examples, 1), y[seen], score)
+        return Measured.of(self._loss / max(self._examples, 1), y[seen], score, cut)
 
 
 def _validate(
@@ -325,14 +374,16 @@ def _validate(
     patients: IntArray,
     settings: TrainingSettings,
     device: torch.device,
+    cut: float,
 ) -> Measured:
     """Loss and decisions on patients that are not trained on."""
     network.eval()
     shown = patients[data.counts[patients] > 0]
     most = min(_VALIDATION_CELLS, 2 * (settings.cells_per_patient or _VALIDATION_CELLS))
     rows, owner = data.rows_of(shown, most)
-    logits = predict_logits(network, data, rows, owner, settings, device=device)
-    weights = _class_weights(y[shown], settings)
+    with _autocast(settings, device):
+        logits = predict_logits(network, data, rows, owner, settings, device=device)
+    weights = _as_weights(y[shown], settings)
     by_patient = settings.unit == "patient"
     examples = y[shown] if by_patient else y[owner]
     loss = loss_of(
@@ -346,4 +397,4 @@ def _validate(
     margin = logits[:, 1] - logits[:, 0]
     counts = np.minimum(data.counts[shown], most)
     score = margin if by_patient else pool(margin, counts, settings.pooling)
-    return Measured.of(float(loss), y[shown], score)
+    return Measured.of(float(loss), y[shown], score, cut)

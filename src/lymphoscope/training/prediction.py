@@ -59,19 +59,27 @@ def predict_logits(
     Patients come in the order in which they first stand in `patient_of_row`, whose equal values must be
     neighbours. `versions` turned or mirrored copies of each image are averaged.
     """
-    features = predict_features(
+    logits = predict_features(
         network, data, rows, patient_of_row, settings, device=device, versions=versions, batch_size=batch_size
     )
-    first = np.flatnonzero(np.diff(patient_of_row, prepend=-1))
-    clinical = data.clinical.to(device)
-    if settings.unit == "cell":
-        logits = features
-    else:
-        owner = torch.from_numpy(np.cumsum(np.diff(patient_of_row, prepend=-1) != 0) - 1)
-        pooled = segment_average(features, owner.to(device), len(first))
-        logits = network.head(pooled, clinical[torch.from_numpy(patient_of_row[first]).to(device)])
+    if settings.unit == "patient":
+        logits = patient_logits(network, logits, data.clinical, patient_of_row)
     result: npt.NDArray[np.float64] = logits.double().cpu().numpy()
     return result
+
+
+@torch.inference_mode()
+def patient_logits(network: Any, features: Tensor, clinical: Tensor, patient_of_row: IntArray) -> Tensor:
+    """Logits of patients from the features of their cells, (n_patients, 2), in the order of `predict_logits`.
+
+    `clinical` holds those of all patients, (n, 3).
+    """
+    starts = np.diff(patient_of_row, prepend=-1) != 0
+    owner = torch.from_numpy(np.cumsum(starts) - 1).to(features.device)
+    patients = torch.from_numpy(patient_of_row[starts])
+    pooled = segment_average(features, owner, len(patients))
+    logits: Tensor = network.head(pooled, clinical[patients].to(features.device))
+    return logits
 
 
 @torch.inference_mode()

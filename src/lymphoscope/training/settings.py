@@ -31,6 +31,9 @@ class TrainingSettings:
         of the last epoch.
     select_by : "loss", or "balanced-accuracy" of patients.
     patience : epochs without a better one after which training stops; None never stops.
+    snapshots : more than 1 anneals the learning rate by cosine in as many cycles, trains to the end, and
+        keeps the weights that end each cycle (Huang et al. 2017, arXiv:1704.00109): `schedule`, `select` and
+        `patience` then have no say.
     clinical_masking : share of examples in which each clinical value is hidden with probability 0.5.
     clip_norm : largest norm of the gradient; None lets it be.
     precision : of the training; predictions are always made in single precision, so that they do not depend
@@ -61,6 +64,7 @@ class TrainingSettings:
     select: Literal["best", "last"] = "best"
     select_by: Literal["loss", "balanced-accuracy"] = "loss"
     patience: int | None = None
+    snapshots: int = 1
     precision: Precision = "float32"
     seed: int = 0
 

@@ -1,0 +1,105 @@
+"""Networks of a model of photographs: begun, kept as arrays, taken up again; and what they say together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lymphoscope.cohort.bags import FloatArray, IntArray
+from lymphoscope.errors import InputError
+from lymphoscope.models.base import State
+from lymphoscope.models.networks.base import CellNetwork, create_network, load_backbone, read_weights
+from lymphoscope.training.prediction import CellData, left_out, patient_logits, pool, predict_features
+from lymphoscope.training.settings import TrainingSettings
+
+
+def begin_network(
+    name: str, width: float, image_size: int, weights: str | None, seed: int
+) -> tuple[CellNetwork, str]:
+    """The network before training, and the SHA-256 of the weights that it begins with, "" without."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = create_network(name, width, image_size)
+    if weights is not None:
+        state, sha256 = read_weights(weights)
+        load_backbone(network, state)
+        return network, sha256
+    if network.frozen_features:
+        raise InputError(
+            "frozen features need weights that have learned something",
+            found="no weights",
+            allowed="a checkpoint of torchvision's ResNet-34, .safetensors or .pth",
+            remedy="Download one where there is a network, and name it: --weights resnet34.safetensors.",
+        )
+    return network, ""
+
+
+def network_state(networks: Sequence[CellNetwork]) -> State:
+    """The weights of all, by number and name."""
+    return {
+        f"network.{i}.{name}": value.detach().cpu().contiguous().numpy()
+        for i, network in enumerate(networks)
+        for name, value in network.state_dict().items()
+    }
+
+
+def networks_of(state: State, name: str, width: float, image_size: int) -> list[CellNetwork]:
+    """The networks whose weights `network_state` gave."""
+    numbers = {int(key.split(".")[1]) for key in state if key.startswith("network.")}
+    return [_network_of(state, f"network.{i}.", name, width, image_size) for i in sorted(numbers)]
+
+
+def _network_of(state: State, start: str, name: str, width: float, image_size: int) -> CellNetwork:
+    with torch.device("meta"):
+        network = create_network(name, width, image_size)
+    network.to_empty(device="cpu")
+    own = {key[len(start) :]: value for key, value in state.items() if key.startswith(start)}
+    network.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in own.items()})
+    return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def scores_of(
+    networks: Sequence[Any],
+    data: CellData,
+    patients: IntArray,
+    settings: TrainingSettings,
+    device: torch.device,
+    *,
+    versions: int = 1,
+    evidence: bool = False,
+) -> tuple[FloatArray, FloatArray]:
+    """Log-odds of `patients`, who all have cells, and of the cells; the mean of all networks'.
+
+    Returns
+    -------
+    scores : (n_patients,).
+    margins : (n_cells,) log-odds where the unit is the cell; where it is the patient, how much the patient's
+        fall without the cell, and empty unless `evidence` is asked for.
+    """
+    rows, owner = data.rows_of(patients)
+    scores: list[FloatArray] = []
+    margins: list[FloatArray] = []
+    for network in networks if len(patients) else ():  # one at a time: features of all cells may be large
+        network.eval().to(device)
+        given = predict_features(network, data, rows, owner, settings, device=device, versions=versions)
+        if settings.unit == "cell":
+            margins.append(_log_odds(given))
+            scores.append(pool(margins[-1], data.counts[patients], settings.pooling))
+            continue
+        scores.append(_log_odds(patient_logits(network, given, data.clinical, owner)))
+        if evidence:
+            margins.append(left_out(network, given, data.clinical.to(given.device), owner))
+    return _mean(scores), _mean(margins)
+
+
+def _log_odds(logits: Tensor) -> FloatArray:
+    values: FloatArray = logits.double().cpu().numpy()
+    return values[:, 1] - values[:, 0]
+
+
+def _mean(values: Sequence[FloatArray]) -> FloatArray:
+    return np.mean(values, axis=0) if values else np.empty(0)
