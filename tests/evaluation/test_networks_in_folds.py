@@ -46,6 +46,10 @@ class Counting:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
+    def spare(self, n: int) -> None:
+        assert n > 0
+        self.total -= n
+
 
 def test_every_epoch_of_every_fold_is_told_and_kept() -> None:
     bags, y = example_bags(24, image_size=SIDE)
@@ -63,6 +67,18 @@ def test_every_epoch_of_every_fold_is_told_and_kept() -> None:
     assert all(
         each is not None and len(each) == n for each, n in zip(found.evidence, bags.counts, strict=True)
     )
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_epochs_that_are_not_needed_are_not_waited_for(jobs: int) -> None:
+    bags, y = example_bags(24, image_size=SIDE)
+    splits = Protocol(folds=2, repeats=1).splits(y)
+    progress = Counting()
+    model = create_model("cnn-baseline", **{**SMALL, "epochs": 12, "patience": 1, "learning_rate": 0.1})
+    found = out_of_fold(model, bags, y, splits, progress=progress, jobs=jobs, wished_sensitivity=0.9)
+    trained = sum(len(history) for history in found.histories)
+    assert trained < 24
+    assert trained < progress.advanced == progress.total < 24 * 6
 
 
 def test_a_fold_that_was_killed_goes_on_at_its_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

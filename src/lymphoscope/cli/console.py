@@ -52,12 +52,13 @@ class TerminalProgress:
             console=errors,
         )
         self._live = errors.is_terminal
-        self._what, self._note, self._count, self._began = "", "", 0, 0.0
+        self._what, self._note, self._count, self._total, self._began = "", "", 0, 0, 0.0
         self._task = None if not self._live else self._bars.add_task("", visible=False)
 
     def start(self, what: str, total: int) -> None:
         """Begin a stage of `total` steps."""
-        self._what, self._note, self._count, self._began = what, "", 0, time.monotonic()
+        self._what, self._note, self._count, self._total = what, "", 0, total
+        self._began = time.monotonic()
         if self._live:
             self._task = self._bars.add_task(_fitting(what, errors.width - BESIDE_NAME), total=total)
 
@@ -72,6 +73,12 @@ class TerminalProgress:
         self._note = text
         if self._live and self._task is not None:
             self._bars.update(self._task, note=text)
+
+    def spare(self, n: int) -> None:
+        """Count on `n` steps less."""
+        self._total -= n
+        if self._live and self._task is not None:
+            self._bars.update(self._task, total=self._total)
 
     def done(self) -> None:
         """End the stage."""

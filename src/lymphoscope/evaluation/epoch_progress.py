@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 from lymphoscope.cohort.progress import Noting, Progress
 from lymphoscope.evaluation.epoch_log import listening
@@ -43,8 +44,10 @@ def epochs_shown(
     total: int,
     done: int,
     processes: int,
-) -> Iterator[None]:
+) -> Iterator[Callable[[int, int, int], None]]:
     """While the block runs, show and track the epochs that folds write into the folder `log`.
+
+    Yields what is to be told of a finished fold: its repeat, its number, and how many epochs it was given.
 
     Parameters
     ----------
@@ -54,7 +57,7 @@ def epochs_shown(
     """
     heard = _Epochs(progress, track, name, processes)
     with heard.shown(name, total, done), listening(log, lambda log, epoch: heard(_fold_of(log), epoch)):
-        yield
+        yield lambda repeat, fold, epochs: heard.spare(epochs - epochs_in(log, repeat, fold))
 
 
 @contextmanager
@@ -71,6 +74,12 @@ def training_shown(
         yield partial(heard, patients), partial(heard, "")
 
 
+def epochs_in(log: Path, repeat: int, fold: int) -> int:
+    """How many epochs a fold has told of."""
+    files = (log / fold_log(repeat, fold, ending) for ending in ("", INNER_LOG))
+    return sum(len(path.read_text("utf-8").splitlines()) for path in files if path.exists())
+
+
 def _fold_of(log: str) -> str:
     """What people call the fold that wrote a log; "" for trainings within a fold."""
     if log.endswith(INNER_LOG):
@@ -85,6 +94,7 @@ class _Epochs:
     def __init__(self, progress: Progress | None, track: Track | None, name: str, processes: int) -> None:
         self._progress, self._track, self._name = progress, track, name
         self._processes, self._images, self._seconds = processes, 0, 0.0
+        self._left, self._lock = 0, Lock()  # a thread hears of epochs, another is told of finished folds
 
     @contextmanager
     def shown(self, what: str, total: int, done: int) -> Iterator[None]:
@@ -93,13 +103,24 @@ class _Epochs:
             return
         self._progress.start(what, total)
         self._progress.advance(done)
+        self._left = total - done
         self._note("epochs")
         yield
+        self.spare(self._left)
         self._progress.done()
+
+    def spare(self, n: int) -> None:
+        """`n` epochs are not needed: training stopped early, or went on where it had been killed."""
+        with self._lock:
+            self._left -= n
+        if n and isinstance(self._progress, Noting):
+            self._progress.spare(n)
 
     def __call__(self, fold: str, epoch: Epoch) -> None:
         self._images += epoch.images
         self._seconds += epoch.seconds
+        with self._lock:
+            self._left -= 1
         if self._progress is not None:
             self._progress.advance()
             speed = self._processes * self._images / max(self._seconds, 1e-9)

@@ -144,7 +144,7 @@ def out_of_fold(
             arguments = [(tasks[i], bags, labels) for i in todo]
             for i, piece in zip(todo, run_tasks(_fold, arguments, jobs), strict=True):
                 found[i] = piece
-                fold_done()
+                fold_done(tasks[i])
     pieces_ = [piece for piece in found if piece is not None]
     optimistic = isinstance(model, EpochClassifier) and model.optimistic
     return assemble(name, bags, labels, splits, pieces_, wished_sensitivity, optimistic=optimistic)
@@ -169,34 +169,32 @@ def _shown(
     todo: Sequence[int],
     y: IntArray,
     jobs: int,
-) -> Iterator[Callable[[], None]]:
+) -> Iterator[Callable[[_Task], None]]:
     """Progress in folds, or in epochs of all folds; yields what is to be called after every fold."""
     model, log = tasks[0].model, tasks[0].log
     if isinstance(model, EpochClassifier) and log is not None:
-        epochs = [model.all_epochs * _trainings(task, y) for task in tasks]
-        left = sum(epochs[i] for i in todo)
+        total = sum(_epochs(model, task, y) for task in tasks)
+        left = sum(_epochs(model, tasks[i], y) for i in todo)
         processes = max(min(jobs, len(todo)), 1)
-        with epochs_shown(progress, track, log, name, sum(epochs), sum(epochs) - left, processes):
-            yield lambda: None
+        with epochs_shown(progress, track, log, name, total, total - left, processes) as finished:
+            yield lambda task: finished(task.split.repeat, task.split.fold, _epochs(model, task, y))
         return
     if progress is None:
-        yield lambda: None
+        yield lambda _: None
         return
     progress.start(name, len(tasks))
     progress.advance(len(tasks) - len(todo))
-    yield progress.advance
+    yield lambda _: progress.advance()
     progress.done()
 
 
-def _trainings(task: _Task, y: IntArray) -> int:
-    """How often a fold trains its model: once, and in inner folds if a referral threshold is wanted.
+def _epochs(model: EpochClassifier, task: _Task, y: IntArray) -> int:
+    """Most epochs of a fold: of its model, and in inner folds if a referral threshold is wanted.
 
     Several members are each tested on a fold of their own already.
     """
-    model = task.model
-    if task.wished_sensitivity is None or (isinstance(model, EpochClassifier) and model.members > 1):
-        return 1
-    return 1 + inner_folds(y[task.split.train])
+    inner = 0 if task.wished_sensitivity is None or model.members > 1 else inner_folds(y[task.split.train])
+    return model.all_epochs * (1 + inner)
 
 
 def _key(
