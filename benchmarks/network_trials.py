@@ -22,7 +22,7 @@ from lymphoscope.models.image_inputs import pixels
 from lymphoscope.models.networks.base import CellNetwork, create_network
 from lymphoscope.models.registry import create_model, list_models
 from lymphoscope.training.augmentation import prepare
-from lymphoscope.training.loop import keep_memory
+from lymphoscope.training.machine import keep_memory
 from lymphoscope.training.prediction import CellData, segment_average
 from lymphoscope.training.schedules import make_optimiser
 from lymphoscope.training.settings import TrainingSettings

@@ -29,7 +29,8 @@ from lymphoscope.files import write_json
 from lymphoscope.models.image_classifier import ImageClassifier
 from lymphoscope.training import balancing
 from lymphoscope.training.augmentation import augment
-from lymphoscope.training.loop import keep_memory, train
+from lymphoscope.training.loop import train
+from lymphoscope.training.machine import keep_memory
 from lymphoscope.training.prediction import CellData
 from lymphoscope.training.settings import TrainingSettings
 from network_trials import (

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from lymphoscope.files import write_json
-from lymphoscope.training.loop import fastest_precision
+from lymphoscope.training.machine import fastest_precision
 from network_trials import (
     FloatBatch,
     PlainTraining,

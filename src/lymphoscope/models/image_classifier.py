@@ -33,7 +33,8 @@ from lymphoscope.models.networks.base import CellNetwork, create_network
 from lymphoscope.models.patient_calibration import PatientCalibration
 from lymphoscope.training.augmentation import IMAGENET, Normalisation
 from lymphoscope.training.curves import Epoch
-from lymphoscope.training.loop import Watch, balanced_counts, fastest_precision, train
+from lymphoscope.training.loop import Watch, balanced_counts, train
+from lymphoscope.training.machine import fastest_precision
 from lymphoscope.training.prediction import CellData
 from lymphoscope.training.settings import Pooling, Selection, TrainingSettings, Unit
 

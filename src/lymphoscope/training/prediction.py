@@ -33,6 +33,10 @@ class CellData:
     counts: IntArray
     clinical: Tensor
 
+    def at(self, rows: IntArray, device: torch.device) -> Tensor:
+        """The cells of these rows, on the device."""
+        return self.cells[torch.from_numpy(rows).to(self.cells.device)].to(device, non_blocking=True)
+
     def rows_of(self, patients: IntArray, most: int | None = None) -> tuple[IntArray, IntArray]:
         """Rows of the cells of `patients`, at most `most` of each, evenly spread; and whose each is."""
         rows = [np.empty(0, dtype=np.int64)]
@@ -98,7 +102,7 @@ def predict_features(
     out: list[Tensor] = []
     for start in range(0, len(rows), batch_size):
         part = slice(start, start + batch_size)
-        cells = data.cells[torch.from_numpy(rows[part])].to(device)
+        cells = data.at(rows[part], device)
         clinical = data.clinical[torch.from_numpy(patient_of_row[part])].to(device)
         given = [
             (network.features if settings.unit == "patient" else network)(images, clinical)

@@ -1,0 +1,70 @@
+"""How a training uses the machine: memory, precision, where photographs lie, the same bits every time."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import torch
+
+from lymphoscope.training.prediction import CellData
+from lymphoscope.training.settings import Precision, TrainingSettings
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+"""Of mallopt(3)."""
+
+
+@cache
+def keep_memory() -> None:
+    """Have the C library keep what it is given back instead of asking for it anew in every step.
+
+    Its default returns large blocks to the system at once; fetching them again, page by page, took a quarter
+    of a training step of a small network. Systems without glibc are left alone.
+    """
+    if sys.platform != "linux" or not hasattr(library := ctypes.CDLL(None), "mallopt"):
+        return
+    for option, value in ((_MMAP_THRESHOLD, 1 << 30), (_TRIM_THRESHOLD, (1 << 31) - 1), (_TOP_PAD, 64 << 20)):
+        library.mallopt(option, value)
+
+
+def fastest_precision(device: torch.device) -> Precision:
+    """bfloat16 where the device multiplies it in hardware."""
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    known = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # no public name for it yet
+    return "bfloat16" if known is not None and known() else "float32"
+
+
+def autocast(settings: TrainingSettings, device: torch.device) -> AbstractContextManager[Any]:
+    if settings.precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def beside(data: CellData, device: torch.device) -> CellData:
+    """The same cells in the device's own memory, where they take less than half of what is free there."""
+    if device.type != "cuda" or data.cells.device == device:
+        return data
+    free, _ = torch.cuda.mem_get_info(device)
+    return replace(data, cells=data.cells.to(device)) if data.cells.nbytes < free / 2 else data
+
+
+@contextmanager
+def same_bits(device: torch.device) -> Iterator[None]:
+    """While the block runs, a graphics processor sums in the same order every time; others do anyway."""
+    if device.type != "cuda":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for, before its first use
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

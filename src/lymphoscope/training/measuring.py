@@ -1,0 +1,116 @@
+"""How an epoch went, on the patients trained on and on those held out."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from lymphoscope.training import balancing
+from lymphoscope.training.curves import Measured
+from lymphoscope.training.losses import loss as loss_of
+from lymphoscope.training.machine import autocast
+from lymphoscope.training.prediction import CellData, pool, predict_logits
+from lymphoscope.training.settings import Pooling, TrainingSettings
+
+IntArray = npt.NDArray[np.int64]
+
+_VALIDATION_CELLS = 64
+"""Most cells of a validation patient that are looked at per epoch, spread evenly over those it has."""
+
+
+def training_loss(
+    logits: Tensor, labels: Tensor, weights: tuple[float, float], settings: TrainingSettings
+) -> Tensor:
+    """What is minimised, of logits (n, 2) and labels (n,)."""
+    return loss_of(
+        logits,
+        labels,
+        kind=settings.loss,
+        weights=weights,
+        label_smoothing=settings.label_smoothing,
+        focal_gamma=settings.focal_gamma,
+    )
+
+
+def class_weights(y: IntArray, settings: TrainingSettings) -> tuple[float, float]:
+    """Weights of the classes in the loss, from the labels of those it is taken over; even without both."""
+    balance = settings.balance if len(np.unique(y)) > 1 else "none"
+    return balancing.class_weights(y, balance=balance, positive_weight=settings.positive_weight)
+
+
+def class_shares(y: IntArray, settings: TrainingSettings) -> tuple[float, float]:
+    """What both classes of patients `y` weigh in training, by the loss and by how often they are drawn."""
+    reactive, malignant = class_weights(y, settings)
+    if settings.balance in ("none", "class-weights") or len(np.unique(y)) < 2:
+        return reactive, malignant
+    even = balancing.class_weights(y, balance="class-weights")
+    return reactive * even[0], malignant * even[1]
+
+
+def prior_log_odds(y: IntArray, settings: TrainingSettings) -> float:
+    """What a network says of everybody that has learned no more than how often it was shown each class.
+
+    Where the epoch is chosen by balanced accuracy, as in the reports, it is theirs: even odds.
+    """
+    if settings.select_by == "balanced-accuracy" or len(np.unique(y)) < 2:
+        return 0.0
+    reactive, malignant = class_shares(y, settings)
+    return math.log(malignant * (y == 1).sum() / (reactive * (y == 0).sum()))
+
+
+class Tally:
+    """What the network said of the patients while it was trained on them."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self._losses: list[Tensor] = []
+        self._logits: list[Tensor] = []
+        self._patients: list[IntArray] = []
+
+    def add(self, images: int, patients: IntArray, logits: Tensor, loss: Tensor) -> None:
+        """One batch; numbers stay where they are, so that no device is waited for."""
+        self.images += images
+        self._losses.append(loss.detach())
+        self._logits.append(logits.detach())
+        self._patients.append(patients)
+
+    def measured(self, y: IntArray, pooling: Pooling, cut: float) -> Measured:
+        """Over all batches; the mean loss over examples."""
+        examples = [len(each) for each in self._patients]
+        losses = torch.stack(self._losses).double().cpu().numpy()
+        logits = torch.cat(self._logits).float().cpu().numpy().astype(np.float64)
+        patients = np.concatenate(self._patients)
+        order = np.argsort(patients, kind="stable")
+        seen, counts = np.unique(patients, return_counts=True)
+        score = pool(logits[order, 1] - logits[order, 0], counts, pooling)
+        return Measured.of(float(np.average(losses, weights=examples)), y[seen], score, cut)
+
+
+def validate(
+    network: nn.Module,
+    data: CellData,
+    y: IntArray,
+    patients: IntArray,
+    settings: TrainingSettings,
+    device: torch.device,
+    cut: float,
+) -> Measured:
+    """Loss and decisions on patients that are not trained on."""
+    network.eval()
+    shown = patients[data.counts[patients] > 0]
+    most = min(_VALIDATION_CELLS, 2 * (settings.cells_per_patient or _VALIDATION_CELLS))
+    rows, owner = data.rows_of(shown, most)
+    with autocast(settings, device):
+        logits = predict_logits(network, data, rows, owner, settings, device=device)
+    weights = class_shares(y[shown], settings)
+    by_patient = settings.unit == "patient"
+    examples = y[shown] if by_patient else y[owner]
+    loss = training_loss(torch.from_numpy(logits), torch.from_numpy(examples), weights, settings)
+    margin = logits[:, 1] - logits[:, 0]
+    counts = np.minimum(data.counts[shown], most)
+    score = margin if by_patient else pool(margin, counts, settings.pooling)
+    return Measured.of(float(loss), y[shown], score, cut)

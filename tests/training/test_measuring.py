@@ -1,0 +1,106 @@
+"""What an epoch is judged by: classes weigh in validation what they weigh in training."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lymphoscope.training.choice import kept_epochs, learning_rate, out_of_patience, selected_epoch
+from lymphoscope.training.curves import Epoch, Measured
+from lymphoscope.training.machine import beside, same_bits
+from lymphoscope.training.measuring import Tally, class_shares, class_weights, prior_log_odds
+from lymphoscope.training.prediction import CellData
+from lymphoscope.training.settings import TrainingSettings
+
+Y = np.array([1, 1, 1, 0])
+
+
+def odds(y: Any, **settings: Any) -> float:
+    return math.exp(prior_log_odds(np.asarray(y), TrainingSettings(**settings)))
+
+
+@pytest.mark.parametrize("balance", ["oversample", "undersample", "weighted-sampler", "class-weights"])
+def test_balanced_training_has_even_odds_and_so_has_validation(balance: Any) -> None:
+    settings = TrainingSettings(balance=balance)
+    reactive, malignant = class_shares(Y, settings)
+    assert reactive * (Y == 0).sum() == pytest.approx(malignant * (Y == 1).sum())
+    assert odds(Y, balance=balance) == pytest.approx(1)
+
+
+def test_odds_follow_the_classes_the_weight_and_the_drawing() -> None:
+    assert odds(Y) == pytest.approx(3)
+    assert odds(Y, positive_weight=2.0) == pytest.approx(6)
+    assert odds(Y, positive_weight=2.0, balance="oversample") == pytest.approx(2)
+    assert odds(Y, select_by="balanced-accuracy") == 1
+
+
+def test_patients_of_one_class_weigh_as_they_are() -> None:
+    for balance in ("none", "oversample", "class-weights"):
+        settings = TrainingSettings(balance=balance)  # type: ignore[arg-type]
+        assert class_shares(np.ones(3, dtype=np.int64), settings) == (1.0, 1.0)
+        assert class_weights(np.ones(3, dtype=np.int64), settings) == (1.0, 1.0)
+
+
+def test_scores_are_cut_where_asked() -> None:
+    score = np.array([0.5, 1.5, -1.0, 0.2])
+    low, high = (Measured.of(0.1, np.array([0, 1, 0, 1]), score, cut) for cut in (0.0, 1.0))
+    assert (low.sensitivity, low.specificity) == (1.0, 0.5)
+    assert (high.sensitivity, high.specificity) == (0.5, 1.0)
+
+
+def test_an_epochs_loss_is_the_mean_over_examples() -> None:
+    tally = Tally()
+    tally.add(3, np.array([0, 0, 1]), torch.zeros(3, 2), torch.tensor(1.0))
+    tally.add(1, np.array([1]), torch.zeros(1, 2), torch.tensor(5.0))
+    assert tally.images == 4
+    assert tally.measured(np.array([1, 0]), "logit", 0.0).loss == pytest.approx(2.0)
+
+
+def history(*losses: float) -> list[Epoch]:
+    return [
+        Epoch(i, 0.1, Measured(x, 0.5, 0.5, 0.5), Measured(x, 0.5, 0.5, 0.5), 1, 1.0)
+        for i, x in enumerate(losses, start=1)
+    ]
+
+
+def test_the_best_epoch_is_kept_and_patience_counts_from_it() -> None:
+    settings = TrainingSettings(epochs=9, patience=2)
+    seen = history(3, 1, 2, 1)
+    assert selected_epoch(seen, settings) == 2
+    assert kept_epochs(seen, settings) == [2]
+    assert [out_of_patience(seen[:n], settings) for n in (0, 1, 2, 3, 4)] == [False] * 4 + [True]
+    assert kept_epochs(seen, TrainingSettings(select="last")) == [4]
+
+
+def test_snapshots_divide_the_epochs_and_train_to_the_end() -> None:
+    settings = TrainingSettings(epochs=7, snapshots=3, patience=1, learning_rate=1.0)
+    assert kept_epochs(history(*range(7)), settings) == [2, 5, 7]
+    assert kept_epochs(history(*range(6)), settings) == [2, 5]
+    assert not out_of_patience(history(1, 2, 3, 4), settings)
+    rates = [learning_rate(number, settings) for number in range(1, 8)]
+    assert [number for number, rate in enumerate(rates, start=1) if rate == 1.0] == [1, 3, 6]
+    few = TrainingSettings(epochs=2, snapshots=5)
+    assert kept_epochs(history(1, 2), few) == [1, 2]
+
+
+def test_a_rise_longer_than_the_training_is_cut() -> None:
+    settings = TrainingSettings(epochs=2, warmup_epochs=5, learning_rate=1.0)
+    assert [learning_rate(number, settings) for number in (1, 2)] == [0.5, 1.0]
+
+
+def test_sums_on_a_graphics_processor_are_in_order_only_while_training() -> None:
+    for device, inside in (("cuda", True), ("cpu", False)):
+        with same_bits(torch.device(device)):
+            assert torch.are_deterministic_algorithms_enabled() == inside
+        assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_cells_stay_where_they_are_on_a_processor() -> None:
+    data = CellData(
+        torch.zeros(2, 4, 4, 3, dtype=torch.uint8), np.array([0]), np.array([2]), torch.zeros(1, 3)
+    )
+    assert beside(data, torch.device("cpu")) is data
