@@ -23,7 +23,8 @@ from lymphoscope.models.networks.base import CellNetwork, create_network
 from lymphoscope.models.registry import create_model, list_models
 from lymphoscope.training.augmentation import prepare
 from lymphoscope.training.machine import keep_memory
-from lymphoscope.training.prediction import CellData, segment_average
+from lymphoscope.training.packing import Packing
+from lymphoscope.training.prediction import CellData
 from lymphoscope.training.schedules import make_optimiser
 from lymphoscope.training.settings import TrainingSettings
 
@@ -215,7 +216,7 @@ def logits_of(network: Any, batch: FloatBatch) -> Tensor:
     if batch.owner is None:
         return network(batch.images, batch.clinical)
     features = network.features(batch.images, batch.clinical[batch.owner])
-    return network.head(segment_average(features, batch.owner, len(batch.labels)), batch.clinical)
+    return network.bags(features, Packing(torch.bincount(batch.owner)), batch.clinical)
 
 
 def precision(name: str) -> AbstractContextManager[Any]:

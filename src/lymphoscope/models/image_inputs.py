@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from lymphoscope.cohort.bags import Bags, IntArray
 from lymphoscope.cohort.splits import repeated_stratified, stratified_holdout
 from lymphoscope.errors import InputError
-from lymphoscope.models.networks.base import CellNetwork
+from lymphoscope.models.networks.base import CellNetwork, Criterion
 from lymphoscope.training.augmentation import Augmentation
+from lymphoscope.training.packing import Packing
 from lymphoscope.training.prediction import CellData, predict_features
 from lymphoscope.training.settings import TrainingSettings
 
@@ -116,6 +117,16 @@ class HeadAlone(nn.Module):
     def head(self, features: Tensor, clinical: Tensor) -> Tensor:
         """The network's."""
         return self.network.head(features, clinical)
+
+    def bags(self, features: Tensor, packing: Packing, clinical: Tensor) -> Tensor:
+        """The network's."""
+        return self.network.bags(features, packing, clinical)
+
+    def bag_loss(
+        self, features: Tensor, packing: Packing, clinical: Tensor, labels: Tensor, criterion: Criterion
+    ) -> tuple[Tensor, Tensor]:
+        """The network's."""
+        return self.network.bag_loss(features, packing, clinical, labels, criterion)
 
     def forward(self, features: Tensor, clinical: Tensor) -> Tensor:
         """The head of every cell's features."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from lymphoscope.training.choice import kept_epochs, learning_rate, out_of_patie
 from lymphoscope.training.curves import Epoch
 from lymphoscope.training.machine import autocast, beside, keep_memory, same_bits
 from lymphoscope.training.measuring import Tally, class_weights, prior_log_odds, training_loss, validate
-from lymphoscope.training.prediction import CellData, segment_average
+from lymphoscope.training.packing import Packing
+from lymphoscope.training.prediction import CellData
 from lymphoscope.training.schedules import make_optimiser
-from lymphoscope.training.settings import TrainingSettings
+from lymphoscope.training.settings import TrainingSettings, Unit
 
 IntArray = npt.NDArray[np.int64]
 Watch = Callable[[Epoch], None]
@@ -42,13 +44,13 @@ class _Batch:
     Attributes
     ----------
     rows : which cells, (n_cells,).
-    owner : which of `patients` each belongs to, (n_cells,).
-    patients : indices, (n_patients,).
+    patients : whose they are, (n_examples,).
+    counts : cells of each example, (n_examples,); those of an example are neighbours.
     """
 
     rows: IntArray
-    owner: IntArray
     patients: IntArray
+    counts: IntArray
 
 
 def train(
@@ -146,7 +148,7 @@ def _train_epoch(
     """One pass over the patients."""
     rng = {stream: np.random.default_rng([settings.seed, number, stream]) for stream in (CELLS, MASKS)}
     colours = torch.Generator().manual_seed(_torch_seed(settings.seed, number, COLOURS))
-    weights = class_weights(y[patients], settings)
+    criterion = partial(training_loss, weights=class_weights(y[patients], settings), settings=settings)
     tally = Tally()
     network.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -159,8 +161,7 @@ def _train_epoch(
             clinical = _masked(clinical, settings.clinical_masking, rng[MASKS]).to(device)
             labels = torch.from_numpy(y[batch.patients]).to(device)
             with autocast(settings, device):
-                logits = _logits(network, images, clinical, batch, settings.unit == "patient")
-            loss = training_loss(logits.float(), labels, weights, settings)
+                logits, loss = _forward(network, images, clinical, labels, batch, criterion, settings.unit)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             if settings.clip_norm is not None:
@@ -192,7 +193,7 @@ def _batches(
         )
         for part in balancing.batches(cells, settings.batch_size):
             owner = np.searchsorted(offsets, part, side="right") - 1
-            yield _Batch(rows_of(part, owner), np.arange(len(part)), shown[owner])
+            yield _Batch(rows_of(part, owner), shown[owner], np.ones_like(part))
         return
     order = balancing.epoch_patients(y[shown], balance=settings.balance, rng=rng)
     for batch in balancing.patient_batches(
@@ -202,8 +203,9 @@ def _batches(
         cells_per_patient=settings.cells_per_patient,
         rng=rng,
     ):
-        place = np.repeat(np.arange(len(batch.patients)), np.diff(batch.offsets))
-        yield _Batch(rows_of(batch.cells, batch.patients[place]), place, shown[batch.patients])
+        counts_ = np.diff(batch.offsets)
+        rows = rows_of(batch.cells, np.repeat(batch.patients, counts_))
+        yield _Batch(rows, shown[batch.patients], counts_)
 
 
 def balanced_counts(
@@ -222,15 +224,23 @@ def balanced_counts(
     )
 
 
-def _logits(network: Any, images: Tensor, clinical: Tensor, batch: _Batch, by_patient: bool) -> Tensor:
-    """Logits of the examples, (n_examples, 2): each cell, or each patient with its cells averaged."""
-    if not by_patient:
-        logits: Tensor = network(images, clinical)
-        return logits
-    owner = torch.from_numpy(batch.owner).to(images.device)
-    features = network.features(images, clinical[owner])
-    pooled: Tensor = network.head(segment_average(features, owner, len(batch.patients)), clinical)
-    return pooled
+def _forward(
+    network: Any,
+    images: Tensor,
+    clinical: Tensor,
+    labels: Tensor,
+    batch: _Batch,
+    criterion: Callable[[Tensor, Tensor], Tensor],
+    unit: Unit,
+) -> tuple[Tensor, Tensor]:
+    """Logits of the examples, (n_examples, 2), cells or patients; and what is minimised."""
+    if unit == "cell":
+        logits = network(images, clinical)
+        return logits, criterion(logits, labels)
+    packing = Packing(torch.from_numpy(batch.counts)).to(images.device)
+    features = network.features(images, clinical[packing.owner])
+    logits, loss = network.bag_loss(features, packing, clinical, labels, criterion)
+    return logits, loss
 
 
 def _masked(clinical: Tensor, share: float, rng: np.random.Generator) -> Tensor:

@@ -27,7 +27,7 @@ def training_loss(
 ) -> Tensor:
     """What is minimised, of logits (n, 2) and labels (n,)."""
     return loss_of(
-        logits,
+        logits.float() if logits.dtype == torch.bfloat16 else logits,
         labels,
         kind=settings.loss,
         weights=weights,

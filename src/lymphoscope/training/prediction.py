@@ -12,9 +12,13 @@ import torch
 from torch import Tensor
 
 from lymphoscope.training.augmentation import orientations, prepare
+from lymphoscope.training.packing import Packing, segment_sum
 from lymphoscope.training.settings import Pooling, TrainingSettings
 
 IntArray = npt.NDArray[np.int64]
+
+_ROWS_AT_ONCE = 1 << 14
+"""Rows of cells that bags without one of their cells may take together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +82,9 @@ def patient_logits(network: Any, features: Tensor, clinical: Tensor, patient_of_
 
     `clinical` holds those of all patients, (n, 3).
     """
-    starts = np.diff(patient_of_row, prepend=-1) != 0
-    owner = torch.from_numpy(np.cumsum(starts) - 1).to(features.device)
-    patients = torch.from_numpy(patient_of_row[starts])
-    pooled = segment_average(features, owner, len(patients))
-    logits: Tensor = network.head(pooled, clinical[patients].to(features.device))
+    packing, patients = packed(patient_of_row)
+    own = clinical[torch.from_numpy(patients)].to(features.device)
+    logits: Tensor = network.bags(features, packing.to(features.device), own)
     return logits
 
 
@@ -141,25 +143,51 @@ def pool(margin: npt.NDArray[np.float64], counts: IntArray, pooling: Pooling) ->
     return np.where(counts > 0, np.log(share / (1 - share)), 0.0)
 
 
-def segment_average(features: Tensor, owner: Tensor, n: int) -> Tensor:
-    """Mean of the rows that belong to each of `n` owners, (n, n_features); summed in single precision."""
-    sums = features.new_zeros((n, features.shape[1]), dtype=torch.float32)
-    sums = sums.index_add(0, owner, features.float())
-    counts = torch.bincount(owner, minlength=n).clamp_min(1)
-    return sums / counts[:, None]
+def packed(patient_of_row: IntArray) -> tuple[Packing, IntArray]:
+    """The bags that rows belong to, whose equal numbers are neighbours; and the number of each bag."""
+    first = np.flatnonzero(np.diff(patient_of_row, prepend=-1))
+    counts = np.diff(first, append=len(patient_of_row))
+    return Packing(torch.from_numpy(counts)), patient_of_row[first]
 
 
 @torch.inference_mode()
-def left_out(network: Any, features: Tensor, clinical: Tensor, owner: IntArray) -> npt.NDArray[np.float64]:
+def left_out(
+    network: Any, features: Tensor, clinical: Tensor, patient_of_row: IntArray
+) -> npt.NDArray[np.float64]:
     """How much the log-odds of each cell's patient fall without it, (n_cells,).
 
-    The only cell of a patient is compared with a head that sees average features of nobody: zero.
+    The only cell of a patient is compared with one whose features are all zero.
+
+    Parameters
+    ----------
+    features : (n_cells, n_features).
+    clinical : of all patients, (n, 3).
+    patient_of_row : as in `predict_logits`.
     """
-    owners = torch.from_numpy(owner).to(features.device)
-    counts = torch.bincount(owners, minlength=len(clinical)).to(features.dtype)
-    sums = features.new_zeros((len(clinical), features.shape[1])).index_add(0, owners, features)
-    rest = (sums[owners] - features) / (counts[owners, None] - 1).clamp_min(1)
-    whole = network.head(sums / counts.clamp_min(1)[:, None], clinical)[owners]
-    without = network.head(rest, clinical[owners])
+    packing, patients = packed(patient_of_row)
+    packing = packing.to(features.device)
+    own = clinical[torch.from_numpy(patients)].to(features.device)
+    whole = network.bags(features, packing, own)[packing.owner]
+    if network.averages:
+        sums, counts = segment_sum(features, packing), packing.counts.to(features.dtype)
+        rest = (sums[packing.owner] - features) / (counts[packing.owner, None] - 1).clamp_min(1)
+        without = network.head(rest, own[packing.owner])
+    else:
+        parts = zip(torch.split(features, packing.counts.tolist()), own, strict=True)
+        without = torch.cat([_without_each(network, cells, values) for cells, values in parts])
     fall = (whole - without)[:, 1] - (whole - without)[:, 0]
     return np.asarray(fall.double().cpu().numpy())
+
+
+def _without_each(network: Any, cells: Tensor, clinical: Tensor) -> Tensor:
+    """Logits of one patient without each of its cells in turn, (n_cells, 2)."""
+    n, device = len(cells), cells.device
+    if n == 1:
+        packing = Packing(torch.ones(1, dtype=torch.int64, device=device))
+        return torch.as_tensor(network.bags(torch.zeros_like(cells), packing, clinical[None]))
+    others = torch.arange(n, device=device).expand(n, n)[~torch.eye(n, dtype=torch.bool, device=device)]
+    logits = []
+    for part in torch.split(others.view(n, n - 1), max(1, _ROWS_AT_ONCE // n)):
+        packing = Packing(torch.full((len(part),), n - 1, device=device))
+        logits.append(network.bags(cells[part.flatten()], packing, clinical.expand(len(part), -1)))
+    return torch.cat(logits)

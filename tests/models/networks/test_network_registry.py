@@ -115,6 +115,8 @@ def test_networks_build_on_a_bare_machine() -> None:
         "lymphoscope.errors",
         "lymphoscope.files",
         "lymphoscope.models",
+        "lymphoscope.training",
+        "lymphoscope.training.packing",
     }
 
 

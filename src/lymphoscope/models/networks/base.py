@@ -22,6 +22,10 @@ from torch import Tensor, nn
 from lymphoscope.errors import InputError
 from lymphoscope.files import sha256_file
 from lymphoscope.models import networks
+from lymphoscope.training.packing import Packing, segment_mean
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+"""The loss of logits (n, 2) given labels (n,)."""
 
 N_CLINICAL = 3
 """Clinical values beside the images: age, lymphocyte count (or its logarithm) and sex, in this order."""
@@ -30,19 +34,21 @@ N_CLINICAL = 3
 class CellNetwork(nn.Module, ABC):
     """Photographs and clinical values in, two logits out, in two steps.
 
-    The same network is trained by cell (the head sees every cell) and by patient (features are averaged over
-    the cells of a patient, then the head sees one row per patient). So nothing in `head` may depend on the
-    number of rows, and batch normalisation does not belong there. In `eval()` a row's result does not depend
-    on the other rows.
+    The same network is trained by cell (the head sees every cell) and by patient (`bags` sees all cells of a
+    patient together; unless it is overridden, the head sees their mean). So nothing in `head` may depend on
+    the number of rows, and batch normalisation does not belong there. In `eval()` a row's result does not
+    depend on the other rows.
 
     Attributes
     ----------
     takes_clinical : whether the clinical values change the result.
+    averages : a patient is the head of the mean features of its cells; else `bags` says what it is.
     frozen_features : `features` is not trained: its parameters require no gradient, its modules stay in
         `eval()` whatever `train()` says, and what it gives may be computed once.
     """
 
     takes_clinical: bool
+    averages: bool = True
     frozen_features: bool = False
 
     @abstractmethod
@@ -69,6 +75,17 @@ class CellNetwork(nn.Module, ABC):
     def forward(self, images: Tensor, clinical: Tensor) -> Tensor:
         """`head` of `features`, each cell for itself, (n, 2)."""
         return self.head(self.features(images, clinical), clinical)
+
+    def bags(self, features: Tensor, packing: Packing, clinical: Tensor) -> Tensor:
+        """Logits of patients, (n_patients, 2), from features of their cells (n_cells, n_features)."""
+        return self.head(segment_mean(features, packing), clinical)
+
+    def bag_loss(
+        self, features: Tensor, packing: Packing, clinical: Tensor, labels: Tensor, criterion: Criterion
+    ) -> tuple[Tensor, Tensor]:
+        """`bags`, and what training by patient minimises: here nothing but the criterion of these logits."""
+        logits = self.bags(features, packing, clinical)
+        return logits, criterion(logits, labels)
 
     def pretrained_parts(self) -> dict[str, nn.Module] | None:
         """The modules that a public torchvision checkpoint fits, by the prefix of their keys there."""
