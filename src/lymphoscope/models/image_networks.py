@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,18 +12,18 @@ from torch import Tensor
 from lymphoscope.cohort.bags import FloatArray, IntArray
 from lymphoscope.errors import InputError
 from lymphoscope.models.base import State
-from lymphoscope.models.networks.base import CellNetwork, create_network, load_backbone, read_weights
+from lymphoscope.models.networks.base import CellNetwork, load_backbone, read_weights
 from lymphoscope.training.prediction import CellData, left_out, patient_logits, pool, predict_features
 from lymphoscope.training.settings import TrainingSettings
 
 
 def begin_network(
-    name: str, width: float, image_size: int, weights: str | None, seed: int
+    build: Callable[[], CellNetwork], weights: str | None, seed: int
 ) -> tuple[CellNetwork, str]:
     """The network before training, and the SHA-256 of the weights that it begins with, "" without."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = create_network(name, width, image_size)
+        network = build()
     if weights is not None:
         state, sha256 = read_weights(weights)
         load_backbone(network, state)
@@ -47,15 +47,15 @@ def network_state(networks: Sequence[CellNetwork]) -> State:
     }
 
 
-def networks_of(state: State, name: str, width: float, image_size: int) -> list[CellNetwork]:
+def networks_of(state: State, build: Callable[[], CellNetwork]) -> list[CellNetwork]:
     """The networks whose weights `network_state` gave."""
     numbers = {int(key.split(".")[1]) for key in state if key.startswith("network.")}
-    return [_network_of(state, f"network.{i}.", name, width, image_size) for i in sorted(numbers)]
+    return [_network_of(state, f"network.{i}.", build) for i in sorted(numbers)]
 
 
-def _network_of(state: State, start: str, name: str, width: float, image_size: int) -> CellNetwork:
+def _network_of(state: State, start: str, build: Callable[[], CellNetwork]) -> CellNetwork:
     with torch.device("meta"):
-        network = create_network(name, width, image_size)
+        network = build()
     network.to_empty(device="cpu")
     own = {key[len(start) :]: value for key, value in state.items() if key.startswith(start)}
     network.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in own.items()})

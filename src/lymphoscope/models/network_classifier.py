@@ -1,0 +1,290 @@
+"""What all networks share: trained by cell or by patient, calibrated, averaged and kept."""
+
+from __future__ import annotations
+
+import copy
+import json
+from abc import abstractmethod
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
+from lymphoscope.errors import InputError
+from lymphoscope.models.base import SCORED_FOLD, EpochClassifier, Labels, State, check_labels
+from lymphoscope.models.clinical_inputs import ClinicalInputs, Scaling
+from lymphoscope.models.image_inputs import (
+    HeadAlone,
+    canonical_order,
+    inner_splits,
+    joined,
+    seen_once,
+)
+from lymphoscope.models.image_networks import begin_network, network_state, networks_of, scores_of
+from lymphoscope.models.image_state import FittedParts, training_key
+from lymphoscope.models.learned import pack, pack_text, unpack, unpack_text
+from lymphoscope.models.networks.base import CellNetwork
+from lymphoscope.models.patient_calibration import PatientCalibration
+from lymphoscope.training.curves import Epoch
+from lymphoscope.training.loop import Watch, balanced_counts, train
+from lymphoscope.training.machine import fastest_precision
+from lymphoscope.training.prediction import CellData
+from lymphoscope.training.settings import TrainingSettings, Unit
+
+INNER_SPLIT, MEMBER = 1, 2
+"""Streams of random numbers beside that of the training itself."""
+
+
+class NetworkClassifier(EpochClassifier):
+    """A network over cells; those that derive from it say what cells are and which network it is.
+
+    Parameters with the names of `TrainingSettings` go to the training.
+
+    Attributes
+    ----------
+    levels_ : mean and deviation that cells are normalised by, (n_channels,) each.
+    """
+
+    unit: Unit
+    clinical_scaling: Scaling
+    snapshots: int
+    validation_share: float
+    precision: Literal["auto", "float32", "bfloat16"]
+    test_time: int
+    device: Literal["auto", "cpu", "cuda"]
+    random_state: int
+
+    networks_: list[CellNetwork]
+    clinical_: ClinicalInputs
+    levels_: tuple[FloatArray, FloatArray]
+    calibration_: PatientCalibration
+    weights_sha256_: str
+    history_: list[Epoch]
+    inner_oof_: FloatArray
+
+    @abstractmethod
+    def _check_cells(self, bags: Bags) -> None:
+        """Raise an `InputError` for cells that are not of this model's kind."""
+
+    @abstractmethod
+    def _learn_levels(self, bags: Bags, rows: IntArray) -> None:
+        """Set `levels_` by the cells `rows` of `bags`."""
+
+    @abstractmethod
+    def _cells(self, bags: Bags) -> Tensor:
+        """The cells as `CellData` holds them."""
+
+    @abstractmethod
+    def _build(self) -> CellNetwork:
+        """The network with fresh weights, drawn from torch's global generator."""
+
+    @property
+    def takes_clinical(self) -> bool:
+        """Whether age, count and sex change the result."""
+        with torch.device("meta"):  # no memory, no random numbers
+            return self._build().takes_clinical
+
+    @property
+    def chosen_(self) -> dict[str, Any]:
+        """Numbers of the epochs whose weights were kept."""
+        self.check_fitted()
+        kept = [epoch.number for epoch in self.history_ if epoch.kept]
+        return {"epoch": kept[0] if len(kept) == 1 else " ".join(map(str, kept))} if kept else {}
+
+    def fit(
+        self,
+        bags: Bags,
+        y: Labels,
+        *,
+        scored: tuple[Bags, Labels] | None = None,
+        checkpoint: Path | None = None,
+        watch: Watch | None = None,
+    ) -> Self:
+        """Train on `bags` with labels `y`, shape (n_patients,), each 0 or 1; see `EpochClassifier.fit`."""
+        labels, n = check_labels(bags, y), len(bags)
+        self._check_cells(bags)
+        if scored is not None:
+            bags, labels = joined(bags, scored[0]), np.concatenate([labels, check_labels(*scored)])
+        order, sides = self._sides(bags, labels, n)
+        taught = order[np.isin(order, np.concatenate([trained for trained, _ in sides]))]
+        self.clinical_ = ClinicalInputs.fit(bags.clinical[taught], self.clinical_scaling)
+        self._learn_levels(bags, bags.cell_indices(taught))
+        data = self._data(bags)
+        self.balance_ = balanced_counts(data, labels, sides[0][0], self._settings())
+        self.networks_, self.history_, score = [], [], np.full(len(bags), np.nan)
+        for member, (trained, held_out) in enumerate(sides):
+            known = held_out[data.counts[held_out] > 0]
+            score[known] = self._train(member, data, labels, trained, held_out, checkpoint, watch)
+        # Scored patients choose the epoch at even odds, as in the reports, and have no say beyond that.
+        known = order[np.isfinite(score[order])] if scored is None else order[:0]
+        prevalence = float(labels[:n].mean())
+        self.calibration_ = PatientCalibration.fit(score[known], labels[known], prevalence)
+        self.classes_ = np.array([0, 1])
+        self.threshold_ = prevalence if scored is None else 0.5
+        if len(sides) > 1:
+            inner = self.calibration_.probability(score)
+            self.inner_oof_ = np.where(np.isfinite(inner), inner, self.threshold_)
+        return self
+
+    def predict_proba(self, bags: Bags) -> FloatArray:
+        """Probability of reactive and malignant per patient, shape (n_patients, 2), rows sum to 1."""
+        return self._answer(bags, evidence=False)[0]
+
+    def cell_evidence(self, bags: Bags) -> FloatArray:
+        """Log-odds of each cell above the patient's threshold where the cell is the example, (n_cells,).
+
+        Where the patient is, how much its log-odds fall when the cell is left out.
+        """
+        return self._answer(bags, evidence=True)[1]
+
+    def predict_with_evidence(self, bags: Bags) -> tuple[FloatArray, FloatArray]:
+        """`predict_proba` and `cell_evidence` in one pass over the cells."""
+        return self._answer(bags, evidence=True)
+
+    def state(self) -> State:
+        """Weights, calibration, scaling, and the curves of the training."""
+        self.check_fitted()
+        parts = FittedParts(
+            self.threshold_, self.clinical_, self.calibration_, *self.levels_, self.weights_sha256_
+        )
+        history = json.dumps([epoch.as_dict() | {"seconds": 0.0} for epoch in self.history_])
+        return {**network_state(self.networks_), **pack(parts, "parts."), "history": pack_text(history)}
+
+    def load_state(self, state: State) -> Self:
+        """Take up what `state` returned."""
+        parts: FittedParts = unpack(FittedParts, state, "parts.")
+        self.history_ = [Epoch.from_dict(each) for each in json.loads(unpack_text(state["history"]))]
+        self.levels_ = parts.mean, parts.deviation
+        self.networks_ = networks_of(state, self._build)
+        self.clinical_, self.calibration_ = parts.clinical, parts.calibration
+        self.classes_ = np.array([0, 1])
+        self.threshold_, self.weights_sha256_ = parts.threshold, parts.weights_sha256
+        return self
+
+    def kept_parameters(self) -> dict[str, Any]:
+        """Parameters as they are kept with a fitted model: neither folders nor devices of this machine."""
+        name = None if self.weights is None else Path(self.weights).name
+        return super().kept_parameters() | {"weights": name, "device": "auto"}
+
+    def check_network(self) -> None:
+        """Raise the `InputError` of `fit` for a network or weights that no patients could make fit."""
+        if self.optimistic and (self.members > 1 or self.snapshots > 1):
+            raise InputError(
+                'selection "scored-fold" chooses one epoch of one network',
+                found=f"{self.members} members, {self.snapshots} snapshots",
+                allowed="1 of each",
+            )
+        begin_network(self._build, self.weights, 0)
+
+    def _sides(
+        self, bags: Bags, labels: IntArray, n: int
+    ) -> tuple[IntArray, list[tuple[IntArray, IntArray]]]:
+        """All in an order of their own; and, for every network, who is trained on and who is held out.
+
+        With selection "scored-fold" those after the first `n` are held out.
+        """
+        if (self.selection == SCORED_FOLD) != (n < len(bags)):
+            raise InputError(
+                'selection "scored-fold" needs the patients that will be scored, and only it may see them',
+                found=f'selection "{self.selection}", {len(bags) - n} scored patients',
+                allowed='"inner" or "last" without them',
+            )
+        order = canonical_order(bags[:n], labels[:n])
+        if n < len(bags):
+            return order, [(order, np.arange(n, len(bags)))]
+        seed = int(np.random.SeedSequence([self.random_state, INNER_SPLIT]).generate_state(1)[0])
+        splits = inner_splits(labels[order], self.members, self.validation_share, seed)
+        return order, [(order[trained], order[held_out]) for trained, held_out in splits]
+
+    def _data(self, bags: Bags) -> CellData:
+        return CellData(
+            cells=self._cells(bags),
+            starts=bags.offsets[:-1],
+            counts=bags.counts,
+            clinical=torch.from_numpy(self.clinical_.apply(bags.clinical)),
+        )
+
+    def _settings(self) -> TrainingSettings:
+        names = {each.name for each in fields(TrainingSettings)} & set(self.get_params(deep=False))
+        names -= {"augmentation", "normalisation", "precision"}
+        values = {name: getattr(self, name) for name in names}
+        return TrainingSettings(
+            **values,
+            precision=fastest_precision(self._device) if self.precision == "auto" else self.precision,
+            select="last" if self.selection == "last" else "best",
+            select_by="balanced-accuracy" if self.selection == SCORED_FOLD else "loss",
+            seed=self.random_state,
+        )
+
+    def _train(
+        self,
+        member: int,
+        data: CellData,
+        labels: IntArray,
+        trained: IntArray,
+        held_out: IntArray,
+        checkpoint: Path | None,
+        watch: Watch | None,
+    ) -> FloatArray:
+        """Train one more network on some patients; log-odds of those held out who have cells."""
+        seed = self.random_state
+        if member:
+            seed = int(np.random.SeedSequence([seed, MEMBER, member]).generate_state(1)[0])
+            checkpoint = checkpoint and checkpoint.with_name(f"{checkpoint.name}.{member}")
+        settings = replace(self._settings(), seed=seed)
+        network, self.weights_sha256_ = begin_network(self._build, self.weights, seed)
+        learner: nn.Module = network
+        if network.frozen_features:
+            data, learner = seen_once(network, data, settings, self._device), HeadAlone(network)
+        history, kept = train(
+            learner,
+            data,
+            labels,
+            trained,
+            held_out,
+            settings,
+            device=self._device,
+            checkpoint=checkpoint,
+            key=training_key(self._trained_with(), data, labels, trained),
+            watch=None if watch is None else lambda epoch: watch(replace(epoch, member=member)),
+        )
+        learners: list[Any] = [learner, *(copy.deepcopy(learner) for _ in kept[1:])]
+        for each, weights in zip(learners, kept, strict=True):
+            each.load_state_dict(weights)
+        self.networks_ += [each.network if isinstance(each, HeadAlone) else each for each in learners]
+        self.history_ += [replace(epoch, member=member) for epoch in history]
+        known = held_out[data.counts[held_out] > 0]
+        return scores_of(learners, data, known, settings, self._device)[0]
+
+    @property
+    def _device(self) -> torch.device:
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device)
+
+    def _answer(self, bags: Bags, *, evidence: bool) -> tuple[FloatArray, FloatArray]:
+        """Probabilities of patients, (n_patients, 2), and the evidence of every cell, (n_cells,)."""
+        self.check_fitted()
+        malignant, shown = np.full(len(bags), self.threshold_), np.flatnonzero(bags.counts)
+        score, margin = scores_of(
+            self.networks_,
+            self._data(bags),
+            shown,
+            self._settings(),
+            self._device,
+            versions=self.test_time,
+            evidence=evidence,
+        )
+        malignant[shown] = self.calibration_.probability(score)
+        if self.unit == "cell":
+            cut = np.log(self.threshold_ / (1 - self.threshold_)) - self.calibration_.offset
+            margin = margin - cut / self.calibration_.slope
+        return np.stack([1.0 - malignant, malignant], axis=1), margin
+
+    def _trained_with(self) -> dict[str, Any]:
+        """The parameters, with the content of the weights in place of their path."""
+        return self.get_params(deep=False) | {"weights": self.weights_sha256_}
