@@ -57,25 +57,25 @@ def test_snapshots_are_taken_where_the_learning_rate_has_fallen() -> None:
 def test_the_score_is_the_mean_of_the_networks(recipe: str) -> None:
     bags, y = example_bags(24, image_size=SIDE)
     model = small(recipe, members=3).fit(bags, y)
-    whole, evidence = model.predict_with_evidence(bags)
+    whole = model.explain(bags)
     scores, margins, networks = [], [], model.networks_
     assert len(networks) == 3
     for network in networks:
         model.networks_ = [network]
-        probability, each = model.predict_with_evidence(bags)
-        scores.append(logit(probability[:, 1]))
-        margins.append(each)
-    assert logit(whole[:, 1]) == pytest.approx(np.mean(scores, axis=0), abs=1e-5)
-    assert evidence == pytest.approx(np.mean(margins, axis=0), abs=1e-5)
+        said = model.explain(bags)
+        scores.append(logit(said.probability[:, 1]))
+        margins.append(said.evidence)
+    assert logit(whole.probability[:, 1]) == pytest.approx(np.mean(scores, axis=0), abs=1e-5)
+    assert whole.evidence == pytest.approx(np.mean(margins, axis=0), abs=1e-5)
     assert np.ptp(scores, axis=0).max() > 1e-3
 
 
 def test_evidence_and_probability_are_the_same_asked_for_together_or_apart() -> None:
     bags, y = example_bags(24, image_size=SIDE)
     model = small(test_time=4).fit(bags, y)
-    probability, evidence = model.predict_with_evidence(bags)
-    assert np.array_equal(probability, model.predict_proba(bags))
-    assert np.array_equal(evidence, model.cell_evidence(bags))
+    said = model.explain(bags)
+    assert np.array_equal(said.probability, model.predict_proba(bags))
+    assert np.array_equal(said.evidence, model.cell_evidence(bags))
 
 
 @pytest.mark.parametrize(("members", "malignant"), [(5, 20), (3, 2), (4, 1), (1, 20), (1, 3)])

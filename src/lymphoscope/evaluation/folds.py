@@ -34,11 +34,11 @@ from lymphoscope.evaluation.resampling import (
     bootstrap_patients,
     check_bags,
     derived_seed,
+    explained,
     fit,
     inner_folds,
     inner_probabilities,
     malignancy,
-    malignancy_with_evidence,
     one_thread,
     recipe_name,
     resample,
@@ -68,6 +68,8 @@ _ARRAYS = (
     "history",
     "balance",
     "evidence",
+    "shares",
+    "share_names",
     "seconds",
 )
 
@@ -232,9 +234,10 @@ def _fold(task: _Task, bags: Bags, y: IntArray) -> store.Arrays:
     train, test, y_train = bags[split.train], bags[split.test], y[split.train]
     with one_thread(model):
         fitted = _fitted(task, bags, y, seeds[DECISION])
-        evidence: FloatArray | None = None
+        evidence, shares = None, dict[str, FloatArray]()
         if split.repeat == 0:
-            probability, evidence = malignancy_with_evidence(fitted, test)
+            probability, said = explained(fitted, test)
+            evidence, shares = said.evidence, dict(said.shares)
         else:
             probability = malignancy(fitted, test)
         referral = np.nan
@@ -259,6 +262,8 @@ def _fold(task: _Task, bags: Bags, y: IntArray) -> store.Arrays:
             "history": _packed([epoch.as_dict() for epoch in getattr(fitted, "history_", [])]),
             "balance": _packed(_plain_counts(fitted)),
             "evidence": np.empty(0) if evidence is None else evidence,
+            "shares": np.array(list(shares.values())).reshape(len(shares), len(test)),
+            "share_names": _packed(list(shares)),
             "seconds": np.asarray(time.perf_counter() - began),
         }
     if task.folder is not None:

@@ -53,6 +53,8 @@ class OutOfFold:
     balancing : per split, what balancing did to an epoch's patients and cells; None where it did nothing.
     evidence : per tested patient, `cell_evidence` of its cells in the first repeat, from the model that was
         not fitted on it; None where the model cannot say.
+    shares : how much of the decision on each tested patient came from where, (n_tested,) by name, in the
+        first repeat; empty where the model cannot say.
     optimistic : the epoch was chosen on the patients that were scored.
     mean_training_patients : number of patients a model was trained on, mean over splits.
     n_patients : patients in all splits, trained on or tested.
@@ -81,6 +83,7 @@ class OutOfFold:
     histories: tuple[tuple[Epoch, ...], ...]
     balancing: tuple[BalanceCounts | None, ...]
     evidence: tuple[FloatArray | None, ...]
+    shares: dict[str, FloatArray]
     optimistic: bool
     mean_training_patients: float
     n_patients: int
@@ -124,6 +127,7 @@ def assemble(
     refits = np.full((len(pieces[0]["refits"]), len(tested)), np.nan)
     correct, times = np.zeros((repeats, len(y))), np.zeros((repeats, len(y)))
     evidence: list[FloatArray | None] = [None] * len(tested)
+    shares: dict[str, FloatArray] = {}
     for split, piece in zip(splits, pieces, strict=True):
         at = (split.repeat, column[split.test])
         if (fold[at] >= 0).any() or np.intersect1d(split.train, split.test).size:
@@ -132,6 +136,9 @@ def assemble(
         threshold[at], referral[at] = float(piece["threshold"]), float(piece["referral"])
         if split.repeat == 0:
             refits[:, column[split.test]] = piece["refits"]
+            sources = json.loads(piece["share_names"].tobytes())
+            for source, share in zip(sources, piece["shares"], strict=True):
+                shares.setdefault(source, np.full(len(tested), np.nan))[column[split.test]] = share
             if len(piece["evidence"]):
                 cells = np.split(piece["evidence"], np.cumsum(bags.counts[split.test])[:-1])
                 for i, each in zip(column[split.test], cells, strict=True):
@@ -174,6 +181,7 @@ def assemble(
         ),
         balancing=tuple(_balance_counts(json.loads(piece["balance"].tobytes())) for piece in pieces),
         evidence=tuple(evidence),
+        shares=shares,
         optimistic=optimistic,
         mean_training_patients=float(np.mean([len(split.train) for split in splits])),
         n_patients=len(np.union1d(tested, trained)),

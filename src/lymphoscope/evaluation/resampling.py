@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
 from lymphoscope.cohort.splits import repeated_stratified
-from lymphoscope.models.base import BagClassifier, EpochClassifier
+from lymphoscope.models.base import BagClassifier, EpochClassifier, Explanation
 from lymphoscope.models.registry import create_model
 from lymphoscope.training.curves import Epoch
 
@@ -72,10 +72,10 @@ def malignancy(model: BagClassifier, bags: Bags) -> FloatArray:
     return _checked(model, bags, model.predict_proba(bags))
 
 
-def malignancy_with_evidence(model: BagClassifier, bags: Bags) -> tuple[FloatArray, FloatArray | None]:
-    """The same and the evidence of every cell, (n_cells,), None where the model cannot say."""
-    given, evidence = model.predict_with_evidence(bags)
-    return _checked(model, bags, given), None if evidence is None else np.asarray(evidence, dtype=np.float64)
+def explained(model: BagClassifier, bags: Bags) -> tuple[FloatArray, Explanation]:
+    """The same, and everything that the model says."""
+    said = model.explain(bags)
+    return _checked(model, bags, said.probability), said
 
 
 def _checked(model: BagClassifier, bags: Bags, given: FloatArray) -> FloatArray:

@@ -10,7 +10,7 @@ from annotated_types import Ge, MinLen
 
 from lymphoscope.cohort.bags import Bags, FloatArray, segment_mean
 from lymphoscope.errors import InputError
-from lymphoscope.models.base import BagClassifier, CellInput, Labels, State, check_labels
+from lymphoscope.models.base import BagClassifier, CellInput, Explanation, Labels, State, check_labels
 from lymphoscope.models.inner_folds import inner_folds
 from lymphoscope.models.learned import pack_text, unpack_text
 from lymphoscope.models.logistic import log_loss, sigmoid
@@ -92,10 +92,10 @@ class AutoClassifier(BagClassifier):
         self.check_fitted()
         return self.model_.cell_evidence(bags)
 
-    def predict_with_evidence(self, bags: Bags) -> tuple[FloatArray, FloatArray | None]:
-        """Those of the chosen recipe."""
+    def explain(self, bags: Bags) -> Explanation:
+        """That of the chosen recipe."""
         self.check_fitted()
-        return self.model_.predict_with_evidence(bags)
+        return self.model_.explain(bags)
 
     def settled(self) -> BagClassifier:
         """The chosen recipe, unfitted."""

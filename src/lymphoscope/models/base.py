@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -23,6 +24,23 @@ CellInput = Literal["none", "numbers", "images"]
 
 SCORED_FOLD = "scored-fold"
 """The selection that chooses an epoch by the patients that are scored."""
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What a model says of patients, and why.
+
+    Attributes
+    ----------
+    probability : of reactive and malignant, (n_patients, 2).
+    evidence : of every cell, as `cell_evidence` has it, (n_cells,), or None.
+    shares : how much of each decision came from where, e.g. "cells" and "clinical": 0 to 1 per patient,
+        (n_patients,), NaN where unknown; together 1. Empty where the model cannot say.
+    """
+
+    probability: FloatArray
+    evidence: FloatArray | None
+    shares: Mapping[str, FloatArray]
 
 
 class BagClassifier(BaseEstimator, ABC):
@@ -89,9 +107,9 @@ class BagClassifier(BaseEstimator, ABC):
         """
         return None
 
-    def predict_with_evidence(self, bags: Bags) -> tuple[FloatArray, FloatArray | None]:
-        """`predict_proba` and `cell_evidence`; a model that looks at cells for long does so once for both."""
-        return self.predict_proba(bags), self.cell_evidence(bags)
+    def explain(self, bags: Bags) -> Explanation:
+        """Everything the model says of patients; one that looks at cells for long does so once for all."""
+        return Explanation(self.predict_proba(bags), self.cell_evidence(bags), {})
 
 
 class EpochClassifier(BagClassifier):

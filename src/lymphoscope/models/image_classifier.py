@@ -51,6 +51,7 @@ class ImageClassifier(NetworkClassifier):
     loss : what is minimised.
     positive_weight : of malignant examples in the loss, reactive ones weigh 1.
     label_smoothing : share of the target that is spread over both classes.
+    average : memory of an average of the weights over the steps, which then predicts; 0 for none.
     clip_norm : largest norm of the gradient.
     balance : how unequal classes are evened out, within the training patients.
     balance_by : what is counted for it.
@@ -96,6 +97,7 @@ class ImageClassifier(NetworkClassifier):
         loss: Literal["cross-entropy", "focal"] = "cross-entropy",
         positive_weight: Annotated[float, Gt(0)] | None = None,
         label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0,
+        average: Annotated[float, Ge(0), Lt(1)] = 0.0,
         clip_norm: Annotated[float, Gt(0)] | None = None,
         balance: Literal["none", "oversample", "undersample", "weighted-sampler", "class-weights"] = "none",
         balance_by: Literal["patient", "cell"] = "patient",
@@ -132,6 +134,7 @@ class ImageClassifier(NetworkClassifier):
         self.loss = loss
         self.positive_weight = positive_weight
         self.label_smoothing = label_smoothing
+        self.average = average
         self.clip_norm = clip_norm
         self.balance = balance
         self.balance_by = balance_by

@@ -128,6 +128,10 @@ class HeadAlone(nn.Module):
         """The network's."""
         return self.network.bag_loss(features, packing, clinical, labels, criterion)
 
+    def shares(self, features: Tensor, packing: Packing, clinical: Tensor) -> dict[str, Tensor]:
+        """The network's."""
+        return self.network.shares(features, packing, clinical)
+
     def forward(self, features: Tensor, clinical: Tensor) -> Tensor:
         """The head of every cell's features."""
         return self.head(features, clinical)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,14 @@ from lymphoscope.cohort.bags import FloatArray, IntArray
 from lymphoscope.errors import InputError
 from lymphoscope.models.base import State
 from lymphoscope.models.networks.base import CellNetwork, load_backbone, read_weights
-from lymphoscope.training.prediction import CellData, left_out, patient_logits, pool, predict_features
+from lymphoscope.training.prediction import (
+    CellData,
+    left_out,
+    patient_logits,
+    patient_shares,
+    pool,
+    predict_features,
+)
 from lymphoscope.training.settings import TrainingSettings
 
 
@@ -62,6 +70,23 @@ def _network_of(state: State, start: str, build: Callable[[], CellNetwork]) -> C
     return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+@dataclass(frozen=True, eq=False)
+class Said:
+    """What networks say of patients and cells, the mean of all.
+
+    Attributes
+    ----------
+    scores : log-odds of the patients, (n_patients,).
+    margins : (n_cells,) log-odds where the unit is the cell; where it is the patient, how much the patient's
+        fall without the cell, and empty unless it was asked for.
+    shares : how much of each decision came from where, (n_patients,) by name.
+    """
+
+    scores: FloatArray
+    margins: FloatArray
+    shares: dict[str, FloatArray]
+
+
 def scores_of(
     networks: Sequence[Any],
     data: CellData,
@@ -71,18 +96,12 @@ def scores_of(
     *,
     versions: int = 1,
     evidence: bool = False,
-) -> tuple[FloatArray, FloatArray]:
-    """Log-odds of `patients`, who all have cells, and of the cells; the mean of all networks'.
-
-    Returns
-    -------
-    scores : (n_patients,).
-    margins : (n_cells,) log-odds where the unit is the cell; where it is the patient, how much the patient's
-        fall without the cell, and empty unless `evidence` is asked for.
-    """
+) -> Said:
+    """What `networks` say of `patients`, who all have cells; `evidence` of these, even if it takes more."""
     rows, owner = data.rows_of(patients)
     scores: list[FloatArray] = []
     margins: list[FloatArray] = []
+    shares: dict[str, list[FloatArray]] = {}
     for network in networks if len(patients) else ():  # one at a time: features of all cells may be large
         network.eval().to(device)
         given = predict_features(network, data, rows, owner, settings, device=device, versions=versions)
@@ -91,9 +110,11 @@ def scores_of(
             scores.append(pool(margins[-1], data.counts[patients], settings.pooling))
             continue
         scores.append(_log_odds(patient_logits(network, given, data.clinical, owner)))
+        for name, share in patient_shares(network, given, data.clinical, owner).items():
+            shares.setdefault(name, []).append(share)
         if evidence:
             margins.append(left_out(network, given, data.clinical.to(given.device), owner))
-    return _mean(scores), _mean(margins)
+    return Said(_mean(scores), _mean(margins), {name: _mean(each) for name, each in shares.items()})
 
 
 def _log_odds(logits: Tensor) -> FloatArray:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
 from lymphoscope.errors import InputError
-from lymphoscope.models.base import SCORED_FOLD, EpochClassifier, Labels, State, check_labels
+from lymphoscope.models.base import SCORED_FOLD, EpochClassifier, Explanation, Labels, State, check_labels
 from lymphoscope.models.clinical_inputs import ClinicalInputs, Scaling
 from lymphoscope.models.image_inputs import (
     HeadAlone,
@@ -132,17 +132,18 @@ class NetworkClassifier(EpochClassifier):
 
     def predict_proba(self, bags: Bags) -> FloatArray:
         """Probability of reactive and malignant per patient, shape (n_patients, 2), rows sum to 1."""
-        return self._answer(bags, evidence=False)[0]
+        return self._answer(bags, evidence=False).probability
 
     def cell_evidence(self, bags: Bags) -> FloatArray:
         """Log-odds of each cell above the patient's threshold where the cell is the example, (n_cells,).
 
         Where the patient is, how much its log-odds fall when the cell is left out.
         """
-        return self._answer(bags, evidence=True)[1]
+        evidence = self._answer(bags, evidence=True).evidence
+        return np.empty(0) if evidence is None else evidence
 
-    def predict_with_evidence(self, bags: Bags) -> tuple[FloatArray, FloatArray]:
-        """`predict_proba` and `cell_evidence` in one pass over the cells."""
+    def explain(self, bags: Bags) -> Explanation:
+        """`predict_proba`, `cell_evidence` and the network's shares in one pass over the cells."""
         return self._answer(bags, evidence=True)
 
     def state(self) -> State:
@@ -258,7 +259,7 @@ class NetworkClassifier(EpochClassifier):
         self.networks_ += [each.network if isinstance(each, HeadAlone) else each for each in learners]
         self.history_ += [replace(epoch, member=member) for epoch in history]
         known = held_out[data.counts[held_out] > 0]
-        return scores_of(learners, data, known, settings, self._device)[0]
+        return scores_of(learners, data, known, settings, self._device).scores
 
     @property
     def _device(self) -> torch.device:
@@ -266,11 +267,11 @@ class NetworkClassifier(EpochClassifier):
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return torch.device(self.device)
 
-    def _answer(self, bags: Bags, *, evidence: bool) -> tuple[FloatArray, FloatArray]:
-        """Probabilities of patients, (n_patients, 2), and the evidence of every cell, (n_cells,)."""
+    def _answer(self, bags: Bags, *, evidence: bool) -> Explanation:
+        """Of all patients; with `evidence` of the cells, if it takes more."""
         self.check_fitted()
         malignant, shown = np.full(len(bags), self.threshold_), np.flatnonzero(bags.counts)
-        score, margin = scores_of(
+        said = scores_of(
             self.networks_,
             self._data(bags),
             shown,
@@ -279,11 +280,14 @@ class NetworkClassifier(EpochClassifier):
             versions=self.test_time,
             evidence=evidence,
         )
-        malignant[shown] = self.calibration_.probability(score)
+        malignant[shown], margin = self.calibration_.probability(said.scores), said.margins
         if self.unit == "cell":
             cut = np.log(self.threshold_ / (1 - self.threshold_)) - self.calibration_.offset
             margin = margin - cut / self.calibration_.slope
-        return np.stack([1.0 - malignant, malignant], axis=1), margin
+        shares = {name: np.full(len(bags), np.nan) for name in said.shares}
+        for name, share in said.shares.items():
+            shares[name][shown] = share
+        return Explanation(np.stack([1.0 - malignant, malignant], axis=1), margin, shares)
 
     def _trained_with(self) -> dict[str, Any]:
         """The parameters, with the content of the weights in place of their path."""

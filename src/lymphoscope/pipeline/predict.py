@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lymphoscope.errors import BundleError
-from lymphoscope.evaluation.resampling import malignancy_with_evidence, one_thread
+from lymphoscope.evaluation.resampling import explained, one_thread
 from lymphoscope.evaluation.triage import advise, refit_bounds
 from lymphoscope.files import atomic_directory, write_text
 from lymphoscope.models.bundle import Bundle, load_bundle
@@ -74,7 +74,7 @@ def answer(prepared: Prepared, bundle: Bundle, patients: np.ndarray | None = Non
     threshold = float(facts["referral_threshold"])
     unknown = np.full(len(chosen), np.nan)
     with one_thread(bundle.model):
-        probability, evidence = malignancy_with_evidence(bundle.model, bags)
+        probability, said = explained(bundle.model, bags)
         bounds = refit_bounds(bundle.refits, bags, probability) if bundle.refits else None
     low, high = bounds or (probability, probability)
     return Answers(
@@ -94,7 +94,7 @@ def answer(prepared: Prepared, bundle: Bundle, patients: np.ndarray | None = Non
             min_cells=int(facts["min_cells"]),
             with_errors=patients_with_errors(prepared.findings),
         ),
-        evidence=by_patient(evidence, bags),
+        evidence=by_patient(said.evidence, bags),
     )
 
 

@@ -20,14 +20,14 @@ from torch import Tensor, nn
 
 from lymphoscope.training import balancing
 from lymphoscope.training.augmentation import augment
-from lymphoscope.training.checkpoints import Weights, load_checkpoint, save_checkpoint
+from lymphoscope.training.checkpoints import load_checkpoint, save_checkpoint
 from lymphoscope.training.choice import kept_epochs, learning_rate, out_of_patience
 from lymphoscope.training.curves import Epoch
+from lymphoscope.training.learner import Learner, Weights
 from lymphoscope.training.machine import autocast, beside, keep_memory, same_bits
 from lymphoscope.training.measuring import Tally, class_weights, prior_log_odds, training_loss, validate
 from lymphoscope.training.packing import Packing
 from lymphoscope.training.prediction import CellData
-from lymphoscope.training.schedules import make_optimiser
 from lymphoscope.training.settings import TrainingSettings, Unit
 
 IntArray = npt.NDArray[np.int64]
@@ -81,40 +81,31 @@ def train(
     keep_memory()
     data = beside(data, device)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimiser = make_optimiser(
-        trained,
-        kind=settings.optimiser,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-    )
+    learner = Learner(network, settings)
     history: list[Epoch] = []
     kept: list[Weights] = []
-    resumed = load_checkpoint(checkpoint, key, network, optimiser) if checkpoint else None
+    resumed = load_checkpoint(checkpoint, key, learner) if checkpoint else None
     if resumed:
         history, kept = resumed
     while len(history) < settings.epochs and not out_of_patience(history, settings):
         number = len(history) + 1
         with same_bits(device):
-            history.append(_epoch(network, optimiser, data, y, patients, held_out, settings, number, device))
+            history.append(_epoch(learner, data, y, patients, held_out, settings, number, device))
         keeps = settings.select == "best" or settings.snapshots > 1
         if keeps and number in kept_epochs(history, settings):
-            weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
-            kept = [*(kept if settings.snapshots > 1 else ()), weights]
+            kept = [*(kept if settings.snapshots > 1 else ()), learner.weights()]
         if checkpoint:
-            save_checkpoint(checkpoint, key, network, optimiser, history, kept)
+            save_checkpoint(checkpoint, key, learner, history, kept)
         if watch:
             watch(history[-1])
-    if kept:
-        network.load_state_dict(kept[-1])
+    network.load_state_dict(kept[-1] if kept else learner.judged.state_dict())
     network.eval()
     chosen = kept_epochs(history, settings)
     return [replace(epoch, kept=epoch.number in chosen) for epoch in history], kept or [network.state_dict()]
 
 
 def _epoch(
-    network: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    learner: Learner,
     data: CellData,
     y: IntArray,
     patients: IntArray,
@@ -125,19 +116,19 @@ def _epoch(
 ) -> Epoch:
     """Train for one epoch and see how it went."""
     rate, cut = learning_rate(number, settings), prior_log_odds(y[patients], settings)
-    for group in optimiser.param_groups:
-        group["lr"] = rate
+    learner.set_rate(rate)
     began = time.perf_counter()
-    tally = _train_epoch(network, optimiser, data, y, patients, settings, number, device)
+    tally = _train_epoch(learner, data, y, patients, settings, number, device)
     training = tally.measured(y, settings.pooling, cut)
     seconds = time.perf_counter() - began
-    validation = validate(network, data, y, held_out, settings, device, cut) if len(held_out) else None
+    validation = None
+    if len(held_out):
+        validation = validate(learner.judged, data, y, held_out, settings, device, cut)
     return Epoch(number, rate, training, validation, tally.images, seconds)
 
 
 def _train_epoch(
-    network: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    learner: Learner,
     data: CellData,
     y: IntArray,
     patients: IntArray,
@@ -149,8 +140,7 @@ def _train_epoch(
     rng = {stream: np.random.default_rng([settings.seed, number, stream]) for stream in (CELLS, MASKS)}
     colours = torch.Generator().manual_seed(_torch_seed(settings.seed, number, COLOURS))
     criterion = partial(training_loss, weights=class_weights(y[patients], settings), settings=settings)
-    tally = Tally()
-    network.train()
+    tally, network = Tally(), learner.network.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(_torch_seed(settings.seed, number, DROPOUT))
         for batch in _batches(data, y, patients, settings, rng[CELLS]):
@@ -162,11 +152,7 @@ def _train_epoch(
             labels = torch.from_numpy(y[batch.patients]).to(device)
             with autocast(settings, device):
                 logits, loss = _forward(network, images, clinical, labels, batch, criterion, settings.unit)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            if settings.clip_norm is not None:
-                nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
-            optimiser.step()
+            learner.step(loss)
             tally.add(len(batch.rows), batch.patients, logits, loss)
     return tally
 

@@ -143,6 +143,17 @@ def pool(margin: npt.NDArray[np.float64], counts: IntArray, pooling: Pooling) ->
     return np.where(counts > 0, np.log(share / (1 - share)), 0.0)
 
 
+@torch.inference_mode()
+def patient_shares(
+    network: Any, features: Tensor, clinical: Tensor, patient_of_row: IntArray
+) -> dict[str, npt.NDArray[np.float64]]:
+    """How much of each patient's decision came from where, (n_patients,) by name, as `patient_logits`."""
+    packing, patients = packed(patient_of_row)
+    own = clinical[torch.from_numpy(patients)].to(features.device)
+    shares = network.shares(features, packing.to(features.device), own)
+    return {name: share.double().cpu().numpy() for name, share in shares.items()}
+
+
 def packed(patient_of_row: IntArray) -> tuple[Packing, IntArray]:
     """The bags that rows belong to, whose equal numbers are neighbours; and the number of each bag."""
     first = np.flatnonzero(np.diff(patient_of_row, prepend=-1))

@@ -35,6 +35,9 @@ class TrainingSettings:
         keeps the weights that end each cycle (Huang et al. 2017, arXiv:1704.00109): `schedule`, `select` and
         `patience` then have no say.
     clinical_masking : share of examples in which each clinical value is hidden with probability 0.5.
+    average : above 0, what predicts is an average of the weights over the steps, in which a step weighs
+        `average` times what the next one does (Tarvainen & Valpola 2017, arXiv:1703.01780, section 2); it
+        tames networks whose epochs differ wildly.
     clip_norm : largest norm of the gradient; None lets it be.
     precision : of the training; predictions are always made in single precision, so that they do not depend
         on the processor.
@@ -55,6 +58,7 @@ class TrainingSettings:
     positive_weight: float | None = None
     label_smoothing: float = 0.0
     focal_gamma: float = 2.0
+    average: float = 0.0
     clip_norm: float | None = None
     balance: Literal["none", "oversample", "undersample", "weighted-sampler", "class-weights"] = "none"
     balance_by: Literal["patient", "cell"] = "patient"

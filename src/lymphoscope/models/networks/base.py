@@ -87,6 +87,13 @@ class CellNetwork(nn.Module, ABC):
         logits = self.bags(features, packing, clinical)
         return logits, criterion(logits, labels)
 
+    def shares(self, features: Tensor, packing: Packing, clinical: Tensor) -> dict[str, Tensor]:
+        """How much of the decision on each patient came from where, (n_patients,) by name, together 1.
+
+        Empty where the network cannot say.
+        """
+        return {}
+
     def pretrained_parts(self) -> dict[str, nn.Module] | None:
         """The modules that a public torchvision checkpoint fits, by the prefix of their keys there."""
         return None
