@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from lymphoscope.models.base import BagClassifier
+from lymphoscope.models.networks.base import network_builder
 from lymphoscope.models.registry import (
     RecipeInfo,
     allowed_values,
     create_model,
     estimator_class,
     list_models,
+    options_schema,
     settings_schema,
 )
 
@@ -41,9 +44,9 @@ def page() -> str:
     return _HEAD + "\n".join(table) + "\n\n" + "\n".join(sections)
 
 
-def parameter_texts(estimator: type[BagClassifier]) -> dict[str, str]:
-    """What the class's docstring says of each parameter, on one line each."""
-    doc = inspect.cleandoc(estimator.__doc__ or "")
+def parameter_texts(documented: Any) -> dict[str, str]:
+    """What the docstring of a class or function says of each parameter, on one line each."""
+    doc = inspect.cleandoc(documented.__doc__ or "")
     block = re.search(r"^Parameters\n-+\n(.*?)(?=^\w[^\n]*\n-+\n|\Z)", doc, re.DOTALL | re.MULTILINE)
     parts = re.split(r"^(\w[\w, ]*) : ", block.group(1), flags=re.MULTILINE)[1:] if block else []
     return {
@@ -86,9 +89,23 @@ def _parameter_table(info: RecipeInfo, first: RecipeInfo, estimator: type[BagCla
     rows = [
         f"| `{name}` | `{_shown(values[name])}` | {allowed_values(schema)} | {texts[name]} |"
         for name, schema in properties.items()
-        if name not in known or known[name] != values[name]
+        if name != "options" and (name not in known or known[name] != values[name])
     ]
+    rows += _option_rows(values)
     return ["| parameter | here | allowed | meaning |", "|---|---|---|---|", *rows, ""]
+
+
+def _option_rows(values: Mapping[str, Any]) -> list[str]:
+    """The options of the recipe's network, if it has a network with options."""
+    if (builder := network_builder(str(values.get("network")))) is None:
+        return []
+    properties = options_schema(str(values["network"])).model_json_schema().get("properties", {})
+    texts, given = parameter_texts(builder), values.get("options") or {}
+    shown = {name: _shown(given.get(name, schema["default"])) for name, schema in properties.items()}
+    return [
+        f"| `{name}` | `{shown[name]}` | {allowed_values(schema)} | {texts[name]} |"
+        for name, schema in properties.items()
+    ]
 
 
 def _budgets(info: RecipeInfo) -> list[str]:

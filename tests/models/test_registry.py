@@ -34,7 +34,9 @@ def test_listing_does_not_import_scikit_learn() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_is_made_with_its_settings_and_belongs_to_itself(name: str) -> None:
     model, info = create_model(name), recipe_info(name)
-    assert {k: model.get_params()[k] for k in info.settings} == {
+    parameters = model.get_params()
+    parameters |= parameters.get("options") or {}
+    assert {k: parameters[k] for k in info.settings} == {
         k: tuple(v) if isinstance(v, list) else v for k, v in info.settings.items()
     }
     assert model.cell_input == info.cell_input

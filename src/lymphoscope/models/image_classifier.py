@@ -30,6 +30,7 @@ class ImageClassifier(NetworkClassifier):
     ----------
     network : name of the network; see `lymphoscope.models.networks`.
     width : multiplies its numbers of channels; 1 is the published size.
+    options : of the network, by name; a recipe may set each like a parameter of its own.
     image_size : side in pixels of the centre of each photograph that it sees.
     segmented : what is not the cell is painted over before the network sees it.
     unit : what is an example, "cell" or "patient".
@@ -79,6 +80,7 @@ class ImageClassifier(NetworkClassifier):
         self,
         network: str = "cnn-baseline",
         width: Annotated[float, Gt(0)] = 1.0,
+        options: dict[str, str | int | float | bool | None] | None = None,
         image_size: Annotated[int, Ge(16), Le(224)] = 112,
         segmented: bool = False,
         unit: Unit = "cell",
@@ -116,6 +118,7 @@ class ImageClassifier(NetworkClassifier):
     ) -> None:
         self.network = network
         self.width = width
+        self.options = options
         self.image_size = image_size
         self.segmented = segmented
         self.unit = unit
@@ -164,7 +167,7 @@ class ImageClassifier(NetworkClassifier):
         return pixels(bags, self.image_size)
 
     def _build(self) -> CellNetwork:
-        return create_network(self.network, self.width, self.image_size)
+        return create_network(self.network, self.width, self.image_size, self.options)
 
     def _settings(self) -> TrainingSettings:
         known = getattr(self, "levels_", (np.array(IMAGENET.mean), np.array(IMAGENET.deviation)))

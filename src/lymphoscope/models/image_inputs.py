@@ -132,6 +132,10 @@ class HeadAlone(nn.Module):
         """The network's."""
         return self.network.shares(features, packing, clinical)
 
+    def before_training(self, clinical: Tensor, labels: Tensor, criterion: Criterion) -> None:
+        """The network's."""
+        self.network.before_training(clinical, labels, criterion)
+
     def forward(self, features: Tensor, clinical: Tensor) -> Tensor:
         """The head of every cell's features."""
         return self.head(features, clinical)

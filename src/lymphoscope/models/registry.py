@@ -180,9 +180,13 @@ def recipe_of(model: BagClassifier) -> RecipeInfo:
             allowed=", ".join(_recipes()),
             remedy="Put its file and a YAML that lists it into lymphoscope/models.",
         )
-    parameters, defaults = model.get_params(deep=False), _defaults(type(model))
+    parameters = model.get_params(deep=False)
     return max(
-        own, key=lambda info: sum(parameters[k] == v for k, v in {**defaults, **info.settings}.items())
+        own,
+        key=lambda info: sum(
+            parameters[name] == value
+            for name, value in create_model(info.name).get_params(deep=False).items()
+        ),
     )
 
 
@@ -220,24 +224,34 @@ def _sorted_yaml(folders: Iterable[str]) -> list[Path]:
     return sorted(path for folder in folders for path in Path(folder).glob("*.yaml"))
 
 
-def _defaults(estimator: type[BagClassifier]) -> dict[str, Any]:
-    """What parameters are that nobody sets."""
-    parameters = inspect.signature(estimator.__init__).parameters.values()
-    return {each.name: each.default for each in parameters if each.default is not each.empty}
-
-
 def _validated(name: str, estimator: type[BagClassifier], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """`settings` checked and converted by a pydantic model made from the constructor's signature."""
+    """`settings` checked and converted by pydantic models made from the constructor's signature.
+
+    What the constructor does not know may be an option of the network that it is given.
+    """
+    schema = settings_schema(estimator)
+    if "options" not in schema.model_fields:
+        return _checked(name, schema, settings, schema.model_fields)
+    network = str(settings.get("network", schema.model_fields["network"].default))
+    options = options_schema(network)
+    known = [*schema.model_fields, *options.model_fields]
+    named = {key: value for key, value in settings.items() if key in options.model_fields}
+    rest = {key: value for key, value in settings.items() if key not in named}
+    given = {**(rest.pop("options", None) or {}), **named}
+    checked = _checked(name, schema, rest, known)
+    return checked | {"options": _checked(name, options, given, known) if given else None}
+
+
+def _checked(name: str, schema: Any, settings: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    """`settings` that keep to a pydantic model, as it converts them, and its defaults."""
     from pydantic import ValidationError
 
-    schema = settings_schema(estimator)
     try:
         return dict(schema.model_validate(dict(settings)))
     except ValidationError as error:
         first = error.errors()[0]
         parameter = str(first["loc"][0])
-        known = list(schema.model_fields)
-        if parameter not in known:
+        if parameter not in schema.model_fields:
             raise InputError(
                 f"recipe {name} has no parameter of this name",
                 found=parameter,
@@ -265,6 +279,19 @@ def settings_schema(estimator: type[BagClassifier]) -> Any:
     return create_model(estimator.__name__, __config__=config, **fields)
 
 
+@cache
+def options_schema(network: str) -> Any:
+    """Pydantic model of a network's options; unknown names are forbidden."""
+    from pydantic import ConfigDict, create_model
+
+    from lymphoscope.models.networks.base import network_options
+
+    fields: dict[str, Any] = {
+        name: (each.annotation, each.default) for name, each in network_options(network).items()
+    }
+    return create_model(network, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
+
+
 def allowed_values(schema: Mapping[str, Any]) -> str:
     """What a parameter may be, in words, from its JSON schema."""
     if "enum" in schema or "const" in schema:
@@ -272,7 +299,7 @@ def allowed_values(schema: Mapping[str, Any]) -> str:
     if "anyOf" in schema:
         return " or ".join(allowed_values(each) for each in schema["anyOf"])
     kinds = {"array": "list", "string": "text", "boolean": "true or false", "null": "nothing"}
-    kinds |= {"number": "number", "integer": "whole number"}
+    kinds |= {"number": "number", "integer": "whole number", "object": "names with values"}
     bounds = {"exclusiveMinimum": "above", "minimum": "at least"}
     bounds |= {"exclusiveMaximum": "below", "maximum": "at most", "minItems": "of length at least"}
     words = [f"{word} {schema[key]:g}" for key, word in bounds.items() if key in schema]

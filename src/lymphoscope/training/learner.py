@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,12 @@ class Learner:
         )
         self._memory, self._clip_norm, self._steps = settings.average, settings.clip_norm, 0
         self._average = copy.deepcopy(network).requires_grad_(False) if settings.average else None
+
+    def begin(self, clinical: Tensor, labels: Tensor, criterion: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Before the first step: what the network makes of the clinical values alone."""
+        self.network.before_training(clinical, labels, criterion)  # type: ignore[operator]
+        if self._average is not None:
+            self._average.load_state_dict(self.network.state_dict())
 
     @property
     def judged(self) -> nn.Module:

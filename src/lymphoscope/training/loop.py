@@ -87,6 +87,8 @@ def train(
     resumed = load_checkpoint(checkpoint, key, learner) if checkpoint else None
     if resumed:
         history, kept = resumed
+    else:
+        _before_training(learner, data, y, patients, settings, device)
     while len(history) < settings.epochs and not out_of_patience(history, settings):
         number = len(history) + 1
         with same_bits(device):
@@ -102,6 +104,20 @@ def train(
     network.eval()
     chosen = kept_epochs(history, settings)
     return [replace(epoch, kept=epoch.number in chosen) for epoch in history], kept or [network.state_dict()]
+
+
+def _before_training(
+    learner: Learner,
+    data: CellData,
+    y: IntArray,
+    patients: IntArray,
+    settings: TrainingSettings,
+    device: torch.device,
+) -> None:
+    """Let the network look at the clinical values of those it will be trained on."""
+    criterion = partial(training_loss, weights=class_weights(y[patients], settings), settings=settings)
+    known = torch.from_numpy(patients)
+    learner.begin(data.clinical[known].to(device), torch.from_numpy(y[patients]).to(device), criterion)
 
 
 def _epoch(

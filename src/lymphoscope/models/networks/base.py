@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import math
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -94,12 +96,15 @@ class CellNetwork(nn.Module, ABC):
         """
         return {}
 
+    def before_training(self, clinical: Tensor, labels: Tensor, criterion: Criterion) -> None:
+        """Told of those to be trained on, (n_patients, 3) and (n_patients,), before their cells are seen."""
+
     def pretrained_parts(self) -> dict[str, nn.Module] | None:
         """The modules that a public torchvision checkpoint fits, by the prefix of their keys there."""
         return None
 
 
-Builder = Callable[[float, int], CellNetwork]
+Builder = Callable[..., CellNetwork]
 
 
 @dataclass(frozen=True)
@@ -112,8 +117,9 @@ _entries: dict[str, _Entry] = {}
 
 
 def network(name: str, *, smallest_image: int = 32) -> Callable[[Builder], Builder]:
-    """Make a function (width, image_size) → network known under `name`.
+    """Make a function (width, image_size, *, options) → network known under `name`.
 
+    Its keyword-only parameters, with types and defaults, are the network's options; recipes set them by name.
     `smallest_image` is the side in pixels below which nothing would be left of the image.
     """
 
@@ -132,7 +138,22 @@ def list_networks() -> tuple[str, ...]:
     return tuple(sorted(_found()))
 
 
-def create_network(name: str, width: float = 1.0, image_size: int = 112) -> CellNetwork:
+def network_builder(name: str) -> Builder | None:
+    """The function that builds a network; None for a name that no network has."""
+    entry = _found().get(name)
+    return entry.build if entry else None
+
+
+def network_options(name: str) -> dict[str, inspect.Parameter]:
+    """The options of a network by name; none for a name that no network has."""
+    builder = network_builder(name)
+    parameters = inspect.signature(builder, eval_str=True).parameters if builder else {}
+    return {key: each for key, each in parameters.items() if each.kind is each.KEYWORD_ONLY}
+
+
+def create_network(
+    name: str, width: float = 1.0, image_size: int = 112, options: Mapping[str, Any] | None = None
+) -> CellNetwork:
     """A network with fresh weights, drawn from torch's global generator.
 
     Parameters
@@ -140,10 +161,11 @@ def create_network(name: str, width: float = 1.0, image_size: int = 112) -> Cell
     name : one of `list_networks`.
     width : multiplies all numbers of channels and hidden units; 1 is the published size.
     image_size : side of the images in pixels.
+    options : of this network; see `network_options`.
 
     Raises
     ------
-    InputError : no such network, or a size that it cannot have.
+    InputError : no such network or option, or a size that it cannot have.
     """
     entries = _found()
     if name not in entries:
@@ -163,7 +185,14 @@ def create_network(name: str, width: float = 1.0, image_size: int = 112) -> Cell
             found=image_size,
             allowed=f"image_size of at least {entry.smallest_image}",
         )
-    return entry.build(width, image_size)
+    options = options or {}
+    if unknown := sorted(options.keys() - network_options(name).keys()):
+        raise InputError(
+            f"network {name} has no option of this name",
+            found=", ".join(unknown),
+            allowed=", ".join(network_options(name)) or "none",
+        )
+    return entry.build(width, image_size, **options)
 
 
 def _found() -> Mapping[str, _Entry]:
