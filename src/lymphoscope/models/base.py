@@ -54,11 +54,15 @@ class BagClassifier(BaseEstimator, ABC):
     ----------
     cell_input : what `bags.cells` must hold: "none" (cells are not looked at), "numbers" or "images".
         A model of clinical values alone takes bags of any cells.
+    image_size, segmented : of a model of photographs: side in pixels of the centre that it takes, and whether
+        what is not the cell is to be painted over.
     classes_ : array([0, 1]).
     threshold_ : probability of malignancy at and above which `predict` says 1.
     """
 
     cell_input: ClassVar[CellInput] = "numbers"
+    image_size: int = 0
+    segmented: bool = False
 
     classes_: npt.NDArray[np.int64]
     threshold_: float
@@ -113,12 +117,10 @@ class BagClassifier(BaseEstimator, ABC):
 
 
 class EpochClassifier(BagClassifier):
-    """A classifier of photographs, trained epoch after epoch: long enough to be watched, killed and resumed.
+    """A classifier trained epoch after epoch: long enough to be watched, killed and resumed.
 
     Attributes
     ----------
-    image_size : side in pixels of the centre of each photograph that it takes.
-    segmented : what is not the cell is to be painted over.
     epochs : at most, of each member.
     members : networks that are trained and averaged.
     selection : what chooses the epoch that is kept; "scored-fold" looks at the patients that are scored, and
@@ -131,8 +133,6 @@ class EpochClassifier(BagClassifier):
 
     cell_input: ClassVar[CellInput] = "images"
 
-    image_size: int
-    segmented: bool
     epochs: int
     members: int
     selection: str

@@ -10,7 +10,9 @@ from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
 from lymphoscope.cohort.bags import Bags, IntArray
+from lymphoscope.errors import InputError
 from lymphoscope.models.clinical_inputs import Scaling
+from lymphoscope.models.headed_network import Fusion, headed
 from lymphoscope.models.image_inputs import AUGMENTATIONS, pixels
 from lymphoscope.models.network_classifier import NetworkClassifier
 from lymphoscope.models.networks.base import CellNetwork, create_network
@@ -33,6 +35,9 @@ class ImageClassifier(NetworkClassifier):
     options : of the network, by name; a recipe may set each like a parameter of its own.
     image_size : side in pixels of the centre of each photograph that it sees.
     segmented : what is not the cell is painted over before the network sees it.
+    head : of multiple-instance learning, in place of the network's own; see `lymphoscope.models.heads`. The
+        unit must then be the patient.
+    fusion : how the clinical values join such a head.
     unit : what is an example, "cell" or "patient".
     pooling : how cells become a patient where the cell is the example: mean of their "probability", mean of
         their "logit", or "vote".
@@ -83,6 +88,8 @@ class ImageClassifier(NetworkClassifier):
         options: dict[str, str | int | float | bool | None] | None = None,
         image_size: Annotated[int, Ge(16), Le(224)] = 112,
         segmented: bool = False,
+        head: str | None = None,
+        fusion: Fusion = "none",
         unit: Unit = "cell",
         pooling: Pooling = "probability",
         clinical_scaling: Scaling = "standard",
@@ -121,6 +128,8 @@ class ImageClassifier(NetworkClassifier):
         self.options = options
         self.image_size = image_size
         self.segmented = segmented
+        self.head = head
+        self.fusion = fusion
         self.unit = unit
         self.pooling = pooling
         self.clinical_scaling = clinical_scaling
@@ -167,7 +176,16 @@ class ImageClassifier(NetworkClassifier):
         return pixels(bags, self.image_size)
 
     def _build(self) -> CellNetwork:
-        return create_network(self.network, self.width, self.image_size, self.options)
+        network = create_network(self.network, self.width, self.image_size, self.options)
+        if self.head is None:
+            return network
+        if self.unit == "cell":
+            raise InputError(
+                "a head of multiple-instance learning sees all cells of a patient together",
+                found=f"head {self.head}, unit cell",
+                allowed="unit patient",
+            )
+        return headed(network, self.image_size, self.head, self.width, self.fusion)
 
     def _settings(self) -> TrainingSettings:
         known = getattr(self, "levels_", (np.array(IMAGENET.mean), np.array(IMAGENET.deviation)))

@@ -68,7 +68,8 @@ def pixels(bags: Bags, size: int) -> Tensor:
 
 def canonical_order(bags: Bags, y: IntArray) -> IntArray:
     """Patients ordered by what they are, so that neither their ids nor the table's order matter, (n,)."""
-    sums = np.array([int(np.sum(bags.cells[a:b], dtype=np.int64)) for a, b in _spans(bags)], dtype=np.int64)
+    kind = np.int64 if bags.cells.dtype == np.uint8 else np.float64
+    sums = np.array([np.nansum(bags.cells[a:b], dtype=kind) for a, b in _spans(bags)])
     keys = (*np.nan_to_num(bags.clinical, nan=-1.0).T, sums, bags.counts, y)
     return np.lexsort(keys).astype(np.int64)
 

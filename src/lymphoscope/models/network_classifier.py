@@ -169,17 +169,22 @@ class NetworkClassifier(EpochClassifier):
     def kept_parameters(self) -> dict[str, Any]:
         """Parameters as they are kept with a fitted model: neither folders nor devices of this machine."""
         name = None if self.weights is None else Path(self.weights).name
-        return super().kept_parameters() | {"weights": name, "device": "auto"}
+        elsewhere = {"weights": name, "device": "auto"}
+        return {key: elsewhere.get(key, value) for key, value in super().kept_parameters().items()}
 
     def check_network(self) -> None:
         """Raise the `InputError` of `fit` for a network or weights that no patients could make fit."""
+        self.check_selection()
+        begin_network(self._build, self.weights, 0)
+
+    def check_selection(self) -> None:
+        """Raise an `InputError` where several networks would choose an epoch on patients that are scored."""
         if self.optimistic and (self.members > 1 or self.snapshots > 1):
             raise InputError(
                 'selection "scored-fold" chooses one epoch of one network',
                 found=f"{self.members} members, {self.snapshots} snapshots",
                 allowed="1 of each",
             )
-        begin_network(self._build, self.weights, 0)
 
     def _sides(
         self, bags: Bags, labels: IntArray, n: int
@@ -210,9 +215,9 @@ class NetworkClassifier(EpochClassifier):
         )
 
     def _settings(self) -> TrainingSettings:
-        names = {each.name for each in fields(TrainingSettings)} & set(self.get_params(deep=False))
-        names -= {"augmentation", "normalisation", "precision"}
-        values = {name: getattr(self, name) for name in names}
+        own = {"augmentation", "normalisation", "precision"}
+        names = {each.name for each in fields(TrainingSettings)} - own
+        values = {name: getattr(self, name) for name in names if hasattr(self, name)}
         return TrainingSettings(
             **values,
             precision=fastest_precision(self._device) if self.precision == "auto" else self.precision,

@@ -22,7 +22,7 @@ from lymphoscope.cohort.read import ReadOptions, read_cohort
 from lymphoscope.errors import InputError, LymphoscopeError
 from lymphoscope.evaluation.probes import Probe, probe_shortcuts
 from lymphoscope.evaluation.protocol import Protocol
-from lymphoscope.models.base import BagClassifier, EpochClassifier
+from lymphoscope.models.base import BagClassifier
 
 DEFAULT_READING = ReadOptions()
 
@@ -73,7 +73,7 @@ class Prepared:
 
         Photographs are cut from the store once for each size and kept beside it.
         """
-        if not isinstance(model, EpochClassifier):
+        if model.cell_input != "images":
             return self.bags
         size = model.image_size
         if model.segmented:

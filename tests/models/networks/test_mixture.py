@@ -47,12 +47,12 @@ def test_a_gate_that_is_forced_gives_the_expert(encoder: str) -> None:
     free = mixture(encoder=encoder)
     features = free.features(images, clinical[packing.owner])
     _, *experts = free.experts(segment_mean(features, packing), clinical)  # type: ignore[operator]
-    for forced, expert, share in (("photographs", experts[0], 1.0), ("clinical", experts[1], 0.0)):
+    for forced, expert, share in (("cells", experts[0], 1.0), ("clinical", experts[1], 0.0)):
         network = mixture(encoder=encoder, gate=forced)
         assert torch.allclose(network.bags(features, packing, clinical), expert, atol=1e-6)
-        assert network.shares(features, packing, clinical)["photographs"].tolist() == [share] * 3
+        assert network.shares(features, packing, clinical)["cells"].tolist() == [share] * 3
     mixed, gate = free.bags(features, packing, clinical), free.shares(features, packing, clinical)
-    assert gate["photographs"].tolist() == gate["clinical"].tolist() == [0.5] * 3, "they begin as equals"
+    assert gate["cells"].tolist() == gate["clinical"].tolist() == [0.5] * 3, "they begin as equals"
     assert torch.allclose(mixed, (experts[0] + experts[1]) / 2, atol=1e-6)
 
 
@@ -85,7 +85,7 @@ def test_options_are_checked_and_stay_with_the_recipe() -> None:
     assert recipe_of(model).name == "mixture-of-experts"
     for wrong, message in (
         ("gate_widht=4", "gate_width"),
-        ("gate=sex", "photographs"),
+        ("gate=sex", "cells"),
         ("gate_width=0", "1 or more"),
         ("expert_loss=-1", "0 or more"),
         ("pretraining=-1", "0 or more"),
@@ -138,7 +138,7 @@ def test_a_trained_mixture_needs_both_the_photographs_and_the_table() -> None:
     whole = balanced_accuracy(truth, model.predict(new))
     assert whole > 0.8
     rng = np.random.default_rng(0)
-    for what in ("clinical", "photographs"):
+    for what in ("clinical", "cells"):
         losses = [
             whole - balanced_accuracy(truth, model.predict(shuffled(new, what, rng))) for _ in range(10)
         ]
@@ -149,6 +149,6 @@ def test_the_gate_of_patients_not_seen_is_kept() -> None:
     bags, y = example_bags(24, image_size=SIDE)
     model = create_model("mixture-of-experts@smoke", image_size=SIDE, width=0.25)
     found = out_of_fold(model, bags, y, Protocol(folds=2, repeats=1).splits(y))
-    assert found.shares.keys() == {"photographs", "clinical"}
-    together = found.shares["photographs"] + found.shares["clinical"]
+    assert found.shares.keys() == {"cells", "clinical"}
+    together = found.shares["cells"] + found.shares["clinical"]
     assert together == pytest.approx(np.where(bags.counts > 0, 1.0, np.nan), nan_ok=True)

@@ -44,12 +44,14 @@ class CellNetwork(nn.Module, ABC):
     Attributes
     ----------
     takes_clinical : whether the clinical values change the result.
+    features_take_clinical : whether they change `features` already.
     averages : a patient is the head of the mean features of its cells; else `bags` says what it is.
     frozen_features : `features` is not trained: its parameters require no gradient, its modules stay in
         `eval()` whatever `train()` says, and what it gives may be computed once.
     """
 
     takes_clinical: bool
+    features_take_clinical: bool = False
     averages: bool = True
     frozen_features: bool = False
 

@@ -15,13 +15,13 @@ from lymphoscope.models.networks.unet import unet_encoder_backbone
 from lymphoscope.training.packing import Packing, segment_mean
 
 Encoder = Literal["u-net", "residual"]
-Gate = Literal["learned", "photographs", "clinical"]
+Gate = Literal["learned", "cells", "clinical"]
 
-GATES: tuple[Gate, ...] = ("learned", "photographs", "clinical")
+GATES: tuple[Gate, ...] = ("learned", "cells", "clinical")
 
 
 class MixtureOfExperts(CellNetwork):
-    """z = g · z_photographs + (1 − g) · z_clinical: logits of two experts, mixed (after Jacobs et al. 1991).
+    """z = g · z_cells + (1 − g) · z_clinical: logits of two experts, mixed (after Jacobs et al. 1991).
 
     Logits and not probabilities are mixed: a mean of probabilities is never surer than the surer expert, so
     that two experts that agree add nothing to each other, and the gate soon leaves everything to one.
@@ -58,11 +58,11 @@ class MixtureOfExperts(CellNetwork):
                 allowed=f"gate: {', '.join(GATES)}; gate_width: 1 or more; "
                 "expert_loss and pretraining: 0 or more",
             )
-        self.takes_clinical = gate != "photographs"
+        self.takes_clinical = gate != "cells"
         self.encoder = encoder
         self._fixed, self._expert_loss, self._pretraining = gate, expert_loss, pretraining
         hidden = scaled(64, width)
-        self.photographs = nn.Sequential(nn.Linear(n_features, hidden), nn.ReLU(), nn.Linear(hidden, 2))
+        self.cells = nn.Sequential(nn.Linear(n_features, hidden), nn.ReLU(), nn.Linear(hidden, 2))
         hidden = scaled(16, width)
         self.clinical = nn.Sequential(nn.Linear(N_CLINICAL, hidden), nn.ReLU(), nn.Linear(hidden, 2))
         self.gate = nn.Sequential(
@@ -99,21 +99,21 @@ class MixtureOfExperts(CellNetwork):
             optimiser.step()
 
     def shares(self, features: Tensor, packing: Packing, clinical: Tensor) -> dict[str, Tensor]:
-        """The gate, (n_patients,): the share that the photographs have in the decision, and the rest."""
+        """The gate, (n_patients,): the share that the cells have in the decision, and the rest."""
         gate = self._gate(segment_mean(features, packing), clinical)[:, 0]
-        return {"photographs": gate, "clinical": 1 - gate}
+        return {"cells": gate, "clinical": 1 - gate}
 
     def experts(self, features: Tensor, clinical: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits of the mixture, of the photographs and of the clinical values, (n, 2) each."""
-        photographs, table = self.photographs(features), self.clinical(clinical)
+        """Logits of the mixture, of the cells and of the clinical values, (n, 2) each."""
+        cells, table = self.cells(features), self.clinical(clinical)
         gate = self._gate(features, clinical)
-        return gate * photographs + (1 - gate) * table, photographs, table
+        return gate * cells + (1 - gate) * table, cells, table
 
     def _gate(self, features: Tensor, clinical: Tensor) -> Tensor:
-        """The photographs' share, (n, 1)."""
+        """The share of the cells, (n, 1)."""
         if self._fixed == "learned":
             return torch.sigmoid(self.gate(torch.cat([features, clinical], dim=1)))
-        return torch.full_like(clinical[:, :1], float(self._fixed == "photographs"))
+        return torch.full_like(clinical[:, :1], float(self._fixed == "cells"))
 
 
 @network("mixture-of-experts")
@@ -135,7 +135,7 @@ def mixture_of_experts(
     ----------
     encoder : "u-net", Collin & Le Chenadec's contracting half of a U-Net, 8 to 256 channels; or "residual",
         a narrow residual network of four basic blocks, 16 to 128 channels.
-    gate : "learned", or given for good to the "photographs" or to the "clinical" values.
+    gate : "learned", or given for good to the "cells" or to the "clinical" values.
     gate_width : hidden units of the gate.
     expert_loss : weight of the mean of both experts' own losses beside the mixture's. With 0 an expert
         learns only as far as the gate lets it.

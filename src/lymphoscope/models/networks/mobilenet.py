@@ -51,7 +51,7 @@ class MobileNet(CellNetwork):
 
     def __init__(self, width: float, *, clinical_planes: bool) -> None:
         super().__init__()
-        self.takes_clinical = clinical_planes
+        self.takes_clinical = self.features_take_clinical = clinical_planes
         channels, last = scaled(_STEM, width), scaled(_LAST, width)
         layers = _convolution(3 + N_CLINICAL * clinical_planes, channels, 3, stride=2)
         for expansion, outputs, blocks, stride in _STAGES:

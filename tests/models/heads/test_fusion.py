@@ -1,0 +1,80 @@
+"""How the clinical values join, for one head as for all."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from lymphoscope.models.heads.base import BagHead, create_head
+from lymphoscope.models.heads.fusion import Additive, Gate
+from lymphoscope.training.packing import Packing
+
+PACKING = Packing(torch.tensor([2, 3, 1]))
+RANDOM = torch.Generator().manual_seed(0)
+X, CLINICAL = torch.randn(6, 4, generator=RANDOM), torch.randn(3, 3, generator=RANDOM)
+
+
+def pair(fusion: str) -> tuple[BagHead, Tensor]:
+    """A head with that fusion, and its logits without any."""
+    torch.manual_seed(0)
+    built = create_head("abmil", 4, width=0.1, fusion=fusion)
+    return built, built.see(X, PACKING).logit
+
+
+def test_the_additive_term_starts_at_nothing_and_is_linear() -> None:
+    built, image = pair("additive")
+    assert isinstance(built.fusion, Additive)
+    assert torch.equal(built(X, PACKING, CLINICAL)[:, 1:], image)
+    torch.nn.init.constant_(built.fusion.term.weight, 2.0)
+    expected = image + 2 * CLINICAL.sum(1, keepdim=True)
+    torch.testing.assert_close(built(X, PACKING, CLINICAL)[:, 1:], expected)
+
+
+def test_concatenated_values_stand_beside_every_row() -> None:
+    torch.manual_seed(0)
+    built = create_head("mean", 4, width=0.1, fusion="concatenation")
+    widened = torch.cat([X, CLINICAL.repeat_interleave(PACKING.counts, 0)], dim=1)
+    assert torch.equal(built(X, PACKING, CLINICAL)[:, 1:], built.see(widened, PACKING).logit)
+
+
+def test_a_gate_forced_to_a_side_is_that_expert() -> None:
+    built, image = pair("gate")
+    assert isinstance(built.fusion, Gate)
+    for forced, expert in ((100.0, image), (-100.0, built.fusion.clinical(CLINICAL))):
+        torch.nn.init.constant_(built.fusion.gate[2].bias, forced)
+        torch.testing.assert_close(built(X, PACKING, CLINICAL)[:, 1:], expert)
+
+
+def test_the_gate_says_how_much_each_side_decided() -> None:
+    built, image = pair("gate")
+    shares = built.shares(X, PACKING, CLINICAL)
+    assert set(shares) == {"cells", "clinical"}
+    torch.testing.assert_close(shares["cells"] + shares["clinical"], torch.ones(3))
+    assert isinstance(built.fusion, Gate)
+    mixed = shares["cells"] * image[:, 0] + shares["clinical"] * built.fusion.clinical(CLINICAL)[:, 0]
+    torch.testing.assert_close(built(X, PACKING, CLINICAL)[:, 1], mixed)
+    assert pair("additive")[0].shares(X, PACKING, CLINICAL) == {}
+
+
+def test_the_gate_is_fed_by_both() -> None:
+    built, _ = pair("gate")
+    before = built.shares(X, PACKING, CLINICAL)["cells"]
+    assert not torch.allclose(before, built.shares(5 - X, PACKING, CLINICAL)["cells"])
+    assert not torch.allclose(before, built.shares(X, PACKING, 1 - CLINICAL)["cells"])
+
+
+def test_gates_learn_which_side_knows() -> None:
+    generator = torch.Generator().manual_seed(0)
+    packing = Packing(torch.full((40,), 3))
+    noise, clinical = torch.randn(120, 4, generator=generator), torch.randn(40, 3, generator=generator)
+    labels = (clinical[:, 0] > 0).long()
+    torch.manual_seed(0)
+    built = create_head("mean", 4, width=0.1, fusion="gate")
+    optimiser = torch.optim.Adam(built.parameters(), lr=0.02)
+    for _ in range(60):
+        optimiser.zero_grad()
+        built.loss(noise, packing, clinical, labels, cross_entropy)[1].backward()
+        optimiser.step()
+    assert built.shares(noise, packing, clinical)["clinical"].mean() > 0.5
+    assert (built(noise, packing, clinical).argmax(1) == labels).float().mean() > 0.95

@@ -1,0 +1,89 @@
+"""Multiple-instance learning on numbers per cell, and as the head of a network on photographs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lymphoscope.errors import InputError
+from lymphoscope.evaluation.folds import out_of_fold
+from lymphoscope.evaluation.protocol import Protocol
+from lymphoscope.models.conformance import check_bag_classifier, example_bags
+from lymphoscope.models.heads.base import list_heads
+from lymphoscope.models.registry import create_model, list_models
+from lymphoscope.stats.metrics import auc
+
+RECIPES = [info.name for info in list_models() if info.name.startswith("mil-")]
+SIDE = 32
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def test_every_head_is_a_recipe() -> None:
+    assert sorted(RECIPES) == sorted(f"mil-{name}" for name in list_heads())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_keeps_the_contract(name: str) -> None:
+    check_bag_classifier(lambda: create_model(f"{name}@smoke", width=0.2), n_patients=18)
+
+
+@pytest.mark.parametrize("fusion", ["concatenation", "additive", "gate"])
+def test_clinical_values_join_in_any_way(fusion: str) -> None:
+    check_bag_classifier(lambda: create_model("mil-abmil@smoke", width=0.2, fusion=fusion), n_patients=18)
+    assert create_model("mil-abmil", fusion=fusion).takes_clinical  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("head", ["abmil", "clam", "chowder"])
+def test_a_network_on_photographs_takes_a_head(head: str) -> None:
+    settings: dict[str, Any] = {"image_size": SIDE, "width": 0.2, "unit": "patient", "fusion": "additive"}
+    check_bag_classifier(
+        lambda: create_model("cnn-enhanced@smoke", head=head, **settings), image_size=SIDE, n_patients=18
+    )
+    with pytest.raises(InputError, match="unit patient"):
+        create_model("cnn-enhanced", head=head).check_network()  # type: ignore[attr-defined]
+
+
+def score(recipe: str, seed: int, *, permuted: bool) -> float:
+    bags, y = example_bags(40, seed=10 + seed)
+    new, truth = example_bags(60, seed=100 + seed)
+    if permuted:
+        y = np.random.default_rng(seed).permutation(y)
+    model = create_model(recipe, epochs=15, learning_rate=0.01, random_state=seed).fit(bags, y)
+    return auc(truth, model.predict_proba(new)[:, 1])
+
+
+@pytest.mark.parametrize("recipe", ["mil-mean", "mil-abmil", "mil-dsmil", "mil-chowder"])
+def test_a_head_finds_a_planted_signal_and_nothing_in_permuted_labels(recipe: str) -> None:
+    assert score(recipe, 0, permuted=False) > 0.85
+    chance = np.array([score(recipe, seed, permuted=True) for seed in range(8)])
+    assert abs(chance.mean() - 0.5) < 3 * chance.std(ddof=1) / np.sqrt(len(chance))
+
+
+def test_missing_numbers_are_the_mean_and_photographs_are_refused() -> None:
+    bags, y = example_bags(24)
+    model = create_model("mil-mean@smoke").fit(bags, y)
+    holes, filled = (np.array(bags.cells, dtype=np.float64) for _ in range(2))
+    holes[::3, 0], filled[::3, 0] = np.nan, model.levels_[0][0]  # type: ignore[attr-defined]
+    said = [model.predict_proba(replace(bags, cells=each)) for each in (holes, filled)]
+    assert np.allclose(*said, atol=1e-6)
+    with pytest.raises(InputError, match="numbers per cell"):
+        create_model("mil-mean").fit(*example_bags(12, image_size=SIDE))
+    with pytest.raises(InputError, match="no head has this name"):
+        create_model("mil-mean", head="abmill").check_network()  # type: ignore[attr-defined]
+
+
+def test_folds_keep_the_curves_and_the_gate() -> None:
+    bags, y = example_bags(24)
+    model = create_model("mil-abmil", epochs=3, patience=None, fusion="gate")
+    found = out_of_fold(model, bags, y, Protocol(folds=2, repeats=1).splits(y))
+    assert [len(history) for history in found.histories] == [3, 3]
+    assert found.shares
+    assert all(each is not None for each in found.evidence)
