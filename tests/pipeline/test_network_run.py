@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -277,3 +278,15 @@ def test_a_killed_evaluation_goes_on_where_it_was(
     evaluate_cohort(prepared, protocol, [HONEST])
     assert trained == [("0-0", 1), ("0-0", 2), ("0-1", 1), ("0-1", 2)]
     assert set(prepared.store.folder.glob("evaluation-*")) == others
+
+
+def test_the_gate_of_a_mixture_stands_beside_every_patient(prepared: Prepared, tmp_path: Path) -> None:
+    plan = replace(PLAN, recipe="mixture-of-experts@smoke:width=0.25")
+    folder = run(prepared, tmp_path / "run", plan, jobs=1)
+    page = (folder / "report.html").read_text("utf-8")
+    assert re.search(r"Decided by the cells \(\d+\s%\), and by age, count and sex \(\d+\s%\)", page)
+    predict_cohort(read_model(folder / "model"), prepared, tmp_path / "new")
+    rows = list(csv.DictReader((tmp_path / "new" / "predictions.csv").open(encoding="utf-8")))
+    known = [row for row in rows if row["share_cells"]]
+    assert known
+    assert all(float(row["share_cells"]) + float(row["share_clinical"]) == pytest.approx(1) for row in known)

@@ -17,8 +17,8 @@ from lymphoscope.evaluation.optimism import measured_optimism
 from lymphoscope.evaluation.pieces import bags_fingerprint
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.evaluation.results import Evaluation, Zone
-from lymphoscope.models.base import BagClassifier, EpochClassifier
-from lymphoscope.models.registry import create_model, public_name
+from lymphoscope.models.base import BagClassifier
+from lymphoscope.models.registry import create_model, public_name, recipe_info
 from lymphoscope.stats.comparison import Comparison
 
 Inputs = Literal["rules", "clinical", "images", "both"]
@@ -154,7 +154,7 @@ def climb(
             progress=progress,
             track=track,
             refer=recipe in refer,
-            refits=refits if recipe in refer and not isinstance(model, EpochClassifier) else 0,
+            refits=refits if recipe in refer and not recipe_info(recipe).budgets else 0,
             fingerprint=None if photographs else fingerprint,
             name=public_name(recipe),
         )

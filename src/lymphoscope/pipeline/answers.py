@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,7 @@ class Answers:
     decision : 1 malignant, 0 reactive at the model's own threshold, shape (n_patients,).
     advice : about flow cytometry.
     evidence : per patient, one number per cell in the store's order; None where the model cannot say.
+    shares : how much of each decision came from where, (n_patients,) by name; empty where it cannot say.
     """
 
     patients: IntArray
@@ -47,6 +48,7 @@ class Answers:
     decision: npt.NDArray[np.int8]
     advice: tuple[Advice, ...]
     evidence: tuple[FloatArray | None, ...]
+    shares: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
 def by_patient(evidence: FloatArray | None, bags: Bags) -> tuple[FloatArray | None, ...]:
@@ -100,6 +102,7 @@ def _row(cohort: Cohort, store: CellStore, bags: Bags, answers: Answers, k: int,
         cells_for=crops[0],
         cells_against=crops[1],
         threshold=float(answers.threshold[k]),
+        shares={name: float(share[k]) for name, share in answers.shares.items() if np.isfinite(share[k])},
     )
 
 
@@ -117,7 +120,8 @@ def patients_with_errors(findings: Sequence[Finding]) -> frozenset[str]:
 def predictions_csv(cohort: Cohort, answers: Answers) -> str:
     """One line per patient: id, probability, interval, threshold, flow cytometry, reason.
 
-    The ends of an interval that there is not are empty.
+    The ends of an interval that there is not are empty. A model that knows how much of each decision came
+    from where adds a column for each source.
     """
     header = (
         "id",
@@ -128,6 +132,7 @@ def predictions_csv(cohort: Cohort, answers: Answers) -> str:
         "referral_threshold",
         "flow_cytometry",
         "reason",
+        *(f"share_{name}" for name in answers.shares),
     )
     rows = (
         (
@@ -138,6 +143,7 @@ def predictions_csv(cohort: Cohort, answers: Answers) -> str:
             f"{answers.threshold[k]:.6f}",
             answers.advice[k].decision,
             answers.advice[k].reason,
+            *("" if np.isnan(share[k]) else f"{share[k]:.6f}" for share in answers.shares.values()),
         )
         for k, i in enumerate(answers.patients)
     )

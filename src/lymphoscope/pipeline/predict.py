@@ -95,6 +95,7 @@ def answer(prepared: Prepared, bundle: Bundle, patients: np.ndarray | None = Non
             with_errors=patients_with_errors(prepared.findings),
         ),
         evidence=by_patient(said.evidence, bags),
+        shares=said.shares,
     )
 
 

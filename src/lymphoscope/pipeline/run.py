@@ -300,6 +300,7 @@ def _held_out(prepared: Prepared, found: Found, out_of_fold: OutOfFold) -> Answe
         decision=out_of_fold.decision[0],
         advice=decided.advice,
         evidence=out_of_fold.evidence,
+        shares=out_of_fold.shares,
     )
 
 

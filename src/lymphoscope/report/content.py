@@ -7,7 +7,8 @@ page then says so instead of leaving a hole.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -60,6 +61,7 @@ class PatientRow:
     reason : one short clause in plain words.
     cells_for, cells_against : the cells that weighed most, heaviest first.
     threshold : the cut this patient's decision used, where it is not `ReportContent.threshold`.
+    shares : how much of the decision came from the "cells" and from the "clinical" values, together 1.
     """
 
     id: str
@@ -75,6 +77,7 @@ class PatientRow:
     cells_for: tuple[CellCrop, ...] = ()
     cells_against: tuple[CellCrop, ...] = ()
     threshold: float | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.decision not in DECISIONS:

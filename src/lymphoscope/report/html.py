@@ -44,6 +44,7 @@ _TOOLS = SimpleNamespace(
     plural=wording.plural,
     probability=wording.probability,
     probability_text=wording.probability_text,
+    shares_text=patient_table.shares_text,
     range_text=wording.range_text,
     signed=wording.signed,
     signed_range=wording.signed_range,

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from lymphoscope.report.content import CellCrop, Decision, PatientRow
-from lymphoscope.report.wording import describe_clinical, probability_text, signed
+from lymphoscope.report.wording import describe_clinical, percent, probability_text, signed
 from lymphoscope.stats.intervals import Interval
 
 CROP_SIDE = 72
@@ -138,6 +138,16 @@ def cell_alt(cell: CellCrop) -> str:
     """What a screen reader says instead of showing the cell."""
     side = "for" if cell.evidence > 0 else "against"
     return f"Cell {cell.name}, weight {signed(cell.evidence)}, {side} malignancy".replace("Cell ,", "Cell,")
+
+
+SOURCES = {"cells": "the cells", "clinical": "age, count and sex"}
+"""What people call where a decision came from."""
+
+
+def shares_text(row: PatientRow) -> str:
+    """ "Decided by the cells (63 %), and by age, count and sex (37 %)"."""
+    parts = [f"by {SOURCES.get(name, name)} ({percent(share)})" for name, share in row.shares.items()]
+    return f"Decided {', and '.join(parts)}"
 
 
 def decision_mark(decision: Decision) -> Markup:

@@ -1,0 +1,110 @@
+"""Photographs that clusters are learned from, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from lymphoscope.cohort.bags import Bags, IntArray
+from lymphoscope.models.networks.base import N_CLINICAL, CellNetwork
+from lymphoscope.training.augmentation import IMAGENET, Augmentation, augment, prepare
+
+_AT_ONCE = 256
+"""Photographs looked at together where nothing is learned."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Some of many photographs, in an order of their own.
+
+    Attributes
+    ----------
+    images : uint8 (n_images, S, S, 3), on the CPU or the device.
+    rows : int64 (n_cells,), the images that are used.
+    device : where networks work.
+    """
+
+    images: Tensor
+    rows: IntArray
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def some(self, places: IntArray) -> Cells:
+        """Those at `places`, (n,), in that order."""
+        return replace(self, rows=self.rows[places])
+
+    def plain(self, places: IntArray) -> Tensor:
+        """Normalised, unchanged, float32 (n, 3, S, S)."""
+        return prepare(self._bytes(places), IMAGENET)
+
+    def changed(self, places: IntArray, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+        """Normalised and changed at random, float32 (n, 3, S, S)."""
+        return augment(self._bytes(places), augmentation, IMAGENET, generator)
+
+    def _bytes(self, places: IntArray) -> Tensor:
+        rows = torch.from_numpy(self.rows[places]).to(self.images.device)
+        return self.images[rows].to(self.device, non_blocking=True)
+
+
+def shrunk(images: Tensor, factor: int) -> Tensor:
+    """Squares of `factor` × `factor` pixels averaged into one, uint8 (n, S, S, 3) → (n, S // factor, …, 3).
+
+    A few at a time, and not at all where the factor is 1; what is left over at the border is dropped.
+    """
+    if factor == 1:
+        return images
+    n, side = len(images), images.shape[1] // factor
+    small = torch.empty((n, side, side, 3), dtype=torch.uint8)
+    for part in _parts(n):
+        some = images[part[0] : part[-1] + 1].permute(0, 3, 1, 2).float()
+        small[part[0] : part[-1] + 1] = avg_pool2d(some, factor).round().permute(0, 2, 3, 1).byte()
+    return small
+
+
+def features(network: CellNetwork, images: Tensor) -> Tensor:
+    """What the backbone sees in photographs, (n, n_features); clinical values have no say in clusters."""
+    return network.features(images, images.new_zeros((len(images), N_CLINICAL)))
+
+
+@torch.inference_mode()
+def all_features(network: CellNetwork, cells: Cells) -> Tensor:
+    """`features` of all cells, at least one, unchanged, in `eval()`; (n_cells, n_features)."""
+    network.eval().to(cells.device)
+    return torch.cat([features(network, cells.plain(part)) for part in _parts(len(cells))])
+
+
+def random_batches(n: int, batch_size: int, rng: np.random.Generator) -> Iterator[IntArray]:
+    """Each of `n` cells once, in batches of about `batch_size`; equal ones, as batch norm needs no crumbs."""
+    yield from np.array_split(rng.permutation(n), max(1, round(n / batch_size)))
+
+
+def colours(seed: int, epoch: int) -> torch.Generator:
+    """The source of chance of an epoch's augmentations; of the CPU, so that devices agree."""
+    drawn = int(np.random.SeedSequence([seed, epoch, 1]).generate_state(1)[0])
+    return torch.Generator().manual_seed(drawn)
+
+
+def order(seed: int, epoch: int) -> np.random.Generator:
+    """The source of chance of an epoch's batches."""
+    return np.random.default_rng([seed, epoch])
+
+
+def _parts(n: int) -> Iterator[IntArray]:
+    for start in range(0, n, _AT_ONCE):
+        yield np.arange(start, min(start + _AT_ONCE, n))
+
+
+def some_of_each(bags: Bags, patients: IntArray, most: int | None) -> IntArray:
+    """Rows of the cells of `patients` in that order, at most `most` of each, evenly spread."""
+    rows = [np.empty(0, dtype=np.int64)]
+    for start, count in zip(bags.offsets[patients], bags.counts[patients], strict=True):
+        kept = int(count) if most is None else min(int(count), most)
+        rows.append(start + np.arange(kept, dtype=np.int64) * count // max(kept, 1))
+    return np.concatenate(rows)

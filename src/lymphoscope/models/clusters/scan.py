@@ -1,0 +1,193 @@
+"""Clusters that neighbours agree on, then learned from their own most confident cells (SCAN).
+
+Van Gansbeke, Vandenhende, Georgoulis, Proesmans & Van Gool 2020, arXiv:2005.12320, sections 2.2 and 2.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from lymphoscope.cohort.bags import FloatArray, IntArray
+from lymphoscope.models.clusters.cells import Cells, all_features, colours, features, order, random_batches
+from lymphoscope.models.clusters.contrastive import STRONG
+from lymphoscope.models.image_inputs import AUGMENTATIONS
+from lymphoscope.models.networks.base import CellNetwork
+from lymphoscope.training.augmentation import Augmentation
+from lymphoscope.training.schedules import make_optimiser
+
+_SMALLEST = 1e-8
+"""Below this a probability has no logarithm worth having."""
+
+
+@dataclass(frozen=True)
+class ScanSettings:
+    """How clusters are learned once the pretext task is done.
+
+    Attributes
+    ----------
+    clusters : number of clusters, 2 or more.
+    heads : linear layers that learn side by side; the one of lowest loss is kept.
+    entropy_weight : λ of `scan_loss`.
+    epochs, self_labelling_epochs : of the second and of the third step.
+    confidence : least highest probability of a cell that the third step learns from.
+    weak, strong : changes of the cells in the second and in the third step.
+    """
+
+    clusters: int = 20
+    heads: int = 10
+    entropy_weight: float = 5.0
+    epochs: int = 50
+    self_labelling_epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 3e-4
+    weight_decay: float = 1e-4
+    confidence: float = 0.99
+    weak: Augmentation = AUGMENTATIONS["flips"]
+    strong: Augmentation = STRONG
+
+
+class ClusterHeads(nn.Module):
+    """Linear layers side by side from the features of a cell to logits of clusters."""
+
+    def __init__(self, n_features: int, n_clusters: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_clusters = n_clusters
+        self.layer = nn.Linear(n_features, n_heads * n_clusters)
+
+    def forward(self, seen: Tensor) -> Tensor:
+        """(n, n_features) → (n, n_heads, n_clusters)."""
+        return self.layer(seen).view(len(seen), -1, self.n_clusters)
+
+    @torch.no_grad()
+    def only(self, head: int) -> ClusterHeads:
+        """A copy of one of them."""
+        one = ClusterHeads(self.layer.in_features, self.n_clusters, 1).to(self.layer.weight.device)
+        own = slice(head * self.n_clusters, (head + 1) * self.n_clusters)
+        one.layer.weight.copy_(self.layer.weight[own])
+        one.layer.bias.copy_(self.layer.bias[own])
+        return one
+
+
+def scan_loss(anchors: Tensor, neighbours: Tensor, entropy_weight: float) -> Tensor:
+    """Consistency of neighbours less the entropy of the clusters' use (equation 2), (n_heads,).
+
+    −mean_i log ⟨p_i, p_neighbour(i)⟩ + λ Σ_c p̄_c log p̄_c, with p̄ the mean of p over the anchors.
+
+    Parameters
+    ----------
+    anchors, neighbours : logits of cells and of one neighbour each, (n, n_heads, n_clusters).
+    entropy_weight : λ, at least 0. Without it one cluster for all is the best answer.
+    """
+    p, q = anchors.softmax(dim=2), neighbours.softmax(dim=2)
+    consistency = -(p * q).sum(dim=2).clamp_min(_SMALLEST).log().mean(dim=0)
+    mean = p.mean(dim=0)
+    return consistency + entropy_weight * (mean * mean.clamp_min(_SMALLEST).log()).sum(dim=1)
+
+
+def train_heads(
+    network: CellNetwork, cells: Cells, neighbours: IntArray, settings: ScanSettings, seed: int
+) -> tuple[ClusterHeads, FloatArray]:
+    """The second step: backbone, in place, and heads learn clusters that neighbours share.
+
+    Parameters
+    ----------
+    neighbours : (n_cells, k); one of them is drawn per cell and epoch.
+
+    Returns
+    -------
+    heads : only the one whose loss over all cells is lowest.
+    losses : mean loss per epoch over heads and batches, (epochs,).
+    """
+    heads = _new_heads(network, cells, settings, seed)
+    optimiser = _optimiser(network, heads, settings)
+    losses = []
+    for epoch in range(settings.epochs):
+        network.train()
+        rng, chance, total = order(seed, epoch), colours(seed, epoch), 0.0
+        for places in random_batches(len(cells), settings.batch_size, rng):
+            beside = neighbours[places, rng.integers(neighbours.shape[1], size=len(places))]
+            seen = cells.changed(np.concatenate([places, beside]), settings.weak, chance)
+            first, second = heads(features(network, seen)).chunk(2)
+            loss = scan_loss(first, second, settings.entropy_weight).sum()
+            _step(optimiser, loss)
+            total += loss.item() * len(places) / settings.heads
+        losses.append(total / len(cells))
+    logits = all_logits(network, heads, cells)
+    each = scan_loss_of_all(logits, neighbours, settings.entropy_weight)
+    return heads.only(int(each.argmin())), np.array(losses)
+
+
+def self_label(
+    network: CellNetwork, head: ClusterHeads, cells: Cells, settings: ScanSettings, seed: int
+) -> FloatArray:
+    """The third step: backbone and head, in place, learn the clusters of the cells they are sure of.
+
+    Before every epoch all cells are looked at unchanged; those with a highest probability of at least
+    `settings.confidence` have that cluster as their label, and are learned in strongly changed views with a
+    cross-entropy in which all clusters weigh the same (section 2.3).
+
+    Returns
+    -------
+    share of confident cells before each epoch, (self_labelling_epochs,). Nothing is learned from fewer than
+    two.
+    """
+    optimiser = _optimiser(network, head, settings)
+    shares = []
+    for epoch in range(settings.self_labelling_epochs):
+        highest, label = all_logits(network, head, cells)[:, 0].softmax(dim=1).max(dim=1)
+        sure = np.flatnonzero(highest.cpu().numpy() >= settings.confidence)
+        shares.append(len(sure) / len(cells))
+        if len(sure) < 2:
+            continue
+        labels = label.cpu().numpy()[sure]
+        weight = _balancing(labels, settings.clusters).to(cells.device)
+        network.train()
+        rng, chance = order(seed, epoch), colours(seed, epoch)
+        for places in random_batches(len(sure), settings.batch_size, rng):
+            logits = head(features(network, cells.changed(sure[places], settings.strong, chance)))[:, 0]
+            target = torch.from_numpy(labels[places]).to(cells.device)
+            _step(optimiser, cross_entropy(logits, target, weight=weight))
+    network.eval()
+    return np.array(shares)
+
+
+@torch.inference_mode()
+def all_logits(network: CellNetwork, heads: ClusterHeads, cells: Cells) -> Tensor:
+    """Logits of all cells, unchanged, in `eval()`; (n_cells, n_heads, n_clusters)."""
+    return torch.as_tensor(heads.to(cells.device)(all_features(network, cells)))
+
+
+@torch.inference_mode()
+def scan_loss_of_all(logits: Tensor, neighbours: IntArray, entropy_weight: float) -> Tensor:
+    """`scan_loss` with every cell as anchor, the consistency averaged over all neighbours, (n_heads,)."""
+    places = torch.from_numpy(neighbours.T.copy()).to(logits.device)
+    return torch.stack([scan_loss(logits, logits[beside], entropy_weight) for beside in places]).mean(dim=0)
+
+
+def _new_heads(network: CellNetwork, cells: Cells, settings: ScanSettings, seed: int) -> ClusterHeads:
+    width = all_features(network, cells.some(np.arange(1))).shape[1]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ClusterHeads(width, settings.clusters, settings.heads).to(cells.device)
+
+
+def _optimiser(network: CellNetwork, heads: ClusterHeads, settings: ScanSettings) -> torch.optim.Optimizer:
+    parameters = [*network.parameters(), *heads.parameters()]
+    return make_optimiser(parameters, "adam", settings.learning_rate, settings.weight_decay)
+
+
+def _step(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+
+
+def _balancing(labels: IntArray, n_clusters: int) -> Tensor:
+    """One over the number of cells of each cluster, float32 (n_clusters,); 0 for an empty one."""
+    counts = np.bincount(labels, minlength=n_clusters)
+    return torch.from_numpy(np.where(counts > 0, 1.0 / np.maximum(counts, 1), 0.0).astype(np.float32))

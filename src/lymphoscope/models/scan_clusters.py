@@ -1,0 +1,397 @@
+"""Clusters of cells learned without labels, and a classical classifier of what a patient's cells are."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Le, Lt
+from sklearn.base import clone
+
+from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
+from lymphoscope.errors import InputError
+from lymphoscope.models.base import BagClassifier, CellInput, Labels, State, check_labels
+from lymphoscope.models.clusters.cells import Cells, all_features, shrunk, some_of_each
+from lymphoscope.models.clusters.classifiers import comparable, make_classifier
+from lymphoscope.models.clusters.contrastive import PretextSettings
+from lymphoscope.models.clusters.features import cluster_counts, patient_table
+from lymphoscope.models.clusters.merging import merge_clusters, merged
+from lymphoscope.models.clusters.patients import PatientClassifier
+from lymphoscope.models.clusters.scan import ClusterHeads, ScanSettings
+from lymphoscope.models.clusters.search import CollapseRule, Found, cluster_probabilities, find_clusters
+from lymphoscope.models.image_inputs import canonical_order, joined, pixels
+from lymphoscope.models.image_networks import begin_network, network_state, networks_of
+from lymphoscope.models.learned import pack, unpack
+from lymphoscope.models.networks.base import CellNetwork, create_network
+from lymphoscope.training.machine import same_bits
+
+
+class CollapseWarning(UserWarning):
+    """Clusters are used so unevenly that they say little of the cells."""
+
+
+@dataclass(frozen=True)
+class ClusterParts:
+    """What a `ScanClusters` learns beside the weights of its network.
+
+    Attributes
+    ----------
+    groups : merged cluster of each cluster, (n_clusters,).
+    evenness, kept, collapsed, pretext_losses, losses, confident : as in `Found`.
+    transductive : cells of other patients than the labelled ones had a say in the clusters.
+    """
+
+    threshold: float
+    groups: IntArray
+    evenness: FloatArray
+    kept: int
+    collapsed: bool
+    pretext_losses: FloatArray
+    losses: FloatArray
+    confident: FloatArray
+    transductive: bool
+    patients: PatientClassifier
+
+
+class ScanClusters(BagClassifier):
+    """SCAN's clusters of cells, and the scikit-learn classifier that did best with them in inner folds.
+
+    Without looking at labels a network learns to tell cells apart, then clusters that a cell shares with its
+    nearest neighbours, then from the cells it is sure of (Van Gansbeke et al. 2020). The clusters that it
+    confuses most are merged. A patient becomes the proportions of the clusters among the cells, their
+    entropy, how many are present, how many of these numbers are unusually high, sex, count and age. Every
+    classifier of scikit-learn is compared on them in five stratified folds of the training patients, and the
+    best is kept. What it said of held-out patients calibrates it to the prevalence of the training patients.
+
+    Clusters that have collapsed are begun anew by rule (`models.clusters.search.find_clusters`); where that
+    does not help, the model says so: a `CollapseWarning`, and `collapsed_`.
+
+    A fitted classifier of scikit-learn cannot be kept as arrays. So the training patients' table and labels
+    are kept, and the classifier is fitted again when the state is taken up: the same one with the same
+    version of scikit-learn. A kept model therefore holds age, sex, count and label of every training patient,
+    without names.
+
+    Parameters
+    ----------
+    network : whose backbone sees the cells; see `lymphoscope.models.networks`.
+    width : multiplies its numbers of channels; 1 is the published size.
+    image_size : side in pixels of the centre of each photograph that is used.
+    segmented : what is not the cell is painted over before the network sees it.
+    shrink : squares of so many pixels are averaged into one.
+    cells_per_patient : that clusters are learned from, evenly spread over the patient's; None takes all. A
+        patient's numbers are always of all cells.
+    clusters : that are learned.
+    merged_clusters : left after merging, at most `clusters`.
+    neighbours : of each cell that are to share its cluster.
+    heads : clusterings that are learned side by side; the one of lowest loss is kept.
+    pretext_epochs : of contrastive learning.
+    pretext_batch_size : cells, each in two views.
+    pretext_learning_rate : of Adam, falling to 0 by cosine.
+    temperature : of the contrastive loss.
+    clustering_epochs : of learning to agree with neighbours.
+    self_labelling_epochs : of learning from confident cells.
+    batch_size : cells, in these two steps.
+    learning_rate : of Adam, in these two steps.
+    entropy_weight : how much an even use of the clusters counts beside the agreement of neighbours.
+    confidence : probability at and above which a cell counts as confident.
+    least_evenness : entropy of the clusters' use over its largest value, below which they have collapsed.
+    restarts : at most, after a collapse.
+    classifiers : names of those to compare; None compares all of scikit-learn's that fit.
+    device : "auto" takes a graphics processor where there is one.
+    random_state : seed of everything.
+    """
+
+    cell_input: ClassVar[CellInput] = "images"
+
+    network_: CellNetwork
+    head_: ClusterHeads
+    parts_: ClusterParts
+    inner_oof_: FloatArray
+
+    def __init__(
+        self,
+        network: str = "resnet18",
+        width: Annotated[float, Gt(0)] = 1.0,
+        image_size: Annotated[int, Ge(16), Le(224)] = 112,
+        segmented: bool = False,
+        shrink: Annotated[int, Ge(1), Le(4)] = 1,
+        cells_per_patient: Annotated[int, Ge(1)] | None = None,
+        clusters: Annotated[int, Ge(2)] = 20,
+        merged_clusters: Annotated[int, Ge(1)] = 15,
+        neighbours: Annotated[int, Ge(1)] = 20,
+        heads: Annotated[int, Ge(1)] = 10,
+        pretext_epochs: Annotated[int, Ge(1)] = 200,
+        pretext_batch_size: Annotated[int, Ge(2)] = 256,
+        pretext_learning_rate: Annotated[float, Gt(0)] = 1e-3,
+        temperature: Annotated[float, Gt(0)] = 0.1,
+        clustering_epochs: Annotated[int, Ge(1)] = 50,
+        self_labelling_epochs: Annotated[int, Ge(0)] = 30,
+        batch_size: Annotated[int, Ge(2)] = 128,
+        learning_rate: Annotated[float, Gt(0)] = 3e-4,
+        entropy_weight: Annotated[float, Ge(0)] = 5.0,
+        confidence: Annotated[float, Gt(0), Lt(1)] = 0.99,
+        least_evenness: Annotated[float, Ge(0), Le(1)] = 0.5,
+        restarts: Annotated[int, Ge(0)] = 2,
+        classifiers: tuple[str, ...] | None = None,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        random_state: Annotated[int, Ge(0)] = 0,
+    ) -> None:
+        self.network = network
+        self.width = width
+        self.image_size = image_size
+        self.segmented = segmented
+        self.shrink = shrink
+        self.cells_per_patient = cells_per_patient
+        self.clusters = clusters
+        self.merged_clusters = merged_clusters
+        self.neighbours = neighbours
+        self.heads = heads
+        self.pretext_epochs = pretext_epochs
+        self.pretext_batch_size = pretext_batch_size
+        self.pretext_learning_rate = pretext_learning_rate
+        self.temperature = temperature
+        self.clustering_epochs = clustering_epochs
+        self.self_labelling_epochs = self_labelling_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.entropy_weight = entropy_weight
+        self.confidence = confidence
+        self.least_evenness = least_evenness
+        self.restarts = restarts
+        self.classifiers = classifiers
+        self.device = device
+        self.random_state = random_state
+
+    @property
+    def takes_clinical(self) -> bool:
+        """Age, count and sex change the result."""
+        return True
+
+    @property
+    def transductive(self) -> bool:
+        """Whether `fit` was given cells of unlabelled patients, so that scores on these are transductive."""
+        self.check_fitted()
+        return self.parts_.transductive
+
+    @property
+    def chosen_(self) -> dict[str, Any]:
+        """Name of the classifier that was kept."""
+        self.check_fitted()
+        return {"classifier": self.parts_.patients.chosen}
+
+    @property
+    def collapsed_(self) -> bool:
+        """Whether the clusters had collapsed after the last restart too."""
+        self.check_fitted()
+        return self.parts_.collapsed
+
+    @property
+    def collapse_sentence_(self) -> str | None:
+        """What a reader of results must know about a collapse; None where there was none at all."""
+        self.check_fitted()
+        tries, even = len(self.parts_.evenness), float(self.parts_.evenness[self.parts_.kept])
+        limit = f"evenness {even:.2f}, where at least {self.least_evenness:g} is wanted"
+        if self.parts_.collapsed:
+            return (
+                f"The clusters of cells have collapsed in each of {tries} attempts ({limit}): most cells are "
+                "in a few clusters, and what the model says rests on the clinical values more than on cells."
+            )
+        if tries > 1:
+            return (
+                f"The clusters of cells had collapsed in {tries - 1} of {tries} attempts; the last one held."
+            )
+        return None
+
+    def fit(self, bags: Bags, y: Labels, *, unlabelled: Bags | None = None) -> Self:
+        """Learn from `bags` with labels `y`, shape (n_patients,), each 0 or 1.
+
+        Parameters
+        ----------
+        unlabelled : other patients, whose cells, and nothing else, take part in learning the clusters and in
+            merging them. If these are the patients that will be scored, the clusters have seen their cells:
+            this is transductive, must be named so, and is not what a new patient would get.
+        """
+        labels = check_labels(bags, y)
+        self._check(bags)
+        order = _order(bags)
+        with same_bits(self._device):
+            found, groups, cluster = self._clusters(bags, order, unlabelled)
+        counts = cluster_counts(cluster, bags.offsets, int(groups.max()) + 1)
+        table = patient_table(counts, bags.clinical)[order]
+        names = comparable() if self.classifiers is None else self.classifiers
+        self.network_, self.head_ = found.network, found.head
+        self.parts_ = ClusterParts(
+            threshold=float(labels.mean()),
+            groups=groups,
+            evenness=found.evenness,
+            kept=found.kept,
+            collapsed=found.collapsed,
+            pretext_losses=found.pretext_losses,
+            losses=found.losses,
+            confident=found.confident,
+            transductive=unlabelled is not None,
+            patients=PatientClassifier.learn(table, labels[order], names, self.random_state),
+        )
+        self.classes_, self.threshold_ = np.array([0, 1]), self.parts_.threshold
+        self.inner_oof_ = np.empty(len(bags))
+        self.inner_oof_[order] = self.parts_.patients.held_out_probability()
+        if self.collapsed_:
+            warnings.warn(str(self.collapse_sentence_), CollapseWarning, stacklevel=2)
+        return self
+
+    def predict_proba(self, bags: Bags) -> FloatArray:
+        """Probability of reactive and malignant per patient, shape (n_patients, 2), rows sum to 1."""
+        return self._answer(bags, evidence=False)[0]
+
+    def cell_evidence(self, bags: Bags) -> FloatArray:
+        """How much the log-odds of its patient fall without each cell, (n_cells,).
+
+        Cells of one patient in one cluster say the same.
+        """
+        return self._answer(bags, evidence=True)[1]
+
+    def predict_with_evidence(self, bags: Bags) -> tuple[FloatArray, FloatArray]:
+        """`predict_proba` and `cell_evidence` in one pass over the photographs."""
+        return self._answer(bags, evidence=True)
+
+    def cluster_probabilities(self, bags: Bags) -> FloatArray:
+        """Probability of each merged cluster for each cell, (n_cells, n_merged)."""
+        self.check_fitted()
+        cells = self._cells(bags, np.arange(len(bags.cells)))
+        return merged(cluster_probabilities(self.network_, self.head_, cells), self.parts_.groups)
+
+    def clusters_of(self, bags: Bags) -> IntArray:
+        """The merged cluster of each cell, (n_cells,), 0 to `merged_clusters` − 1."""
+        return np.asarray(self.cluster_probabilities(bags).argmax(axis=1))
+
+    def cell_features(self, bags: Bags) -> FloatArray:
+        """What the backbone sees in each cell, (n_cells, n_features): the space of the clusters."""
+        self.check_fitted()
+        if len(bags.cells) == 0:
+            return np.empty((0, self.head_.layer.in_features))
+        seen = all_features(self.network_, self._cells(bags, np.arange(len(bags.cells))))
+        return np.asarray(seen.double().cpu().numpy())
+
+    def patient_table(self, bags: Bags) -> FloatArray:
+        """A patient's numbers as `models.clusters.features.feature_names` names them; NaN where missing."""
+        cluster = self.clusters_of(bags)
+        counts = cluster_counts(cluster, bags.offsets, int(self.parts_.groups.max()) + 1)
+        return self.parts_.patients.features.table(patient_table(counts, bags.clinical))
+
+    def state(self) -> State:
+        """Weights of network and head, and everything else as arrays; see the class for what that holds."""
+        self.check_fitted()
+        head = {f"head.{name}": value.cpu().numpy() for name, value in self.head_.state_dict().items()}
+        return {**network_state([self.network_]), **head, **pack(self.parts_, "parts.")}
+
+    def load_state(self, state: State) -> Self:
+        """Take up what `state` returned; the classifier is fitted again on the table that it holds."""
+        self.parts_ = unpack(ClusterParts, state, "parts.")
+        self.network_ = networks_of(state, self._new_network)[0]
+        weight, bias = (
+            torch.from_numpy(np.array(state[f"head.layer.{name}"])) for name in ("weight", "bias")
+        )
+        self.head_ = ClusterHeads(weight.shape[1], len(weight), 1).eval()
+        self.head_.load_state_dict({"layer.weight": weight, "layer.bias": bias})
+        self.classes_, self.threshold_ = np.array([0, 1]), self.parts_.threshold
+        return self
+
+    def settled(self) -> BagClassifier:
+        """An unfitted model that takes the classifier chosen here without comparing others."""
+        self.check_fitted()
+        return cast("ScanClusters", clone(self)).set_params(classifiers=(self.parts_.patients.chosen,))
+
+    def kept_parameters(self) -> dict[str, Any]:
+        """Parameters as they are kept with a fitted model, of the machine that fitted it nothing."""
+        return super().kept_parameters() | {"device": "auto"}
+
+    def _check(self, bags: Bags) -> None:
+        """Raise the `InputError` that long learning would only end with."""
+        pixels(bags, self.image_size)
+        for name in self.classifiers or ():
+            make_classifier(name, self.random_state)
+        if self.merged_clusters > self.clusters:
+            raise InputError(
+                "clusters can only be merged into fewer",
+                found=f"merged_clusters = {self.merged_clusters}",
+                allowed=f"at most clusters = {self.clusters}",
+            )
+        n_cells = len(some_of_each(bags, np.arange(len(bags)), self.cells_per_patient))
+        if n_cells < self.clusters:
+            raise InputError(
+                "there must be as many cells to learn from as clusters at least",
+                found=f"{n_cells} cells",
+                allowed=f"{self.clusters} or more",
+            )
+
+    def _clusters(
+        self, bags: Bags, order: IntArray, unlabelled: Bags | None
+    ) -> tuple[Found, IntArray, IntArray]:
+        """Clusters, how they are merged, and the merged cluster of each cell of `bags`."""
+        everybody, seen = bags, order
+        if unlabelled is not None:
+            everybody = joined(bags, unlabelled)
+            seen = np.concatenate([order, len(bags) + _order(unlabelled)])
+        network, _ = begin_network(self._new_network, None, self.random_state)
+        cells = self._cells(everybody, np.arange(len(everybody.cells)))
+        found = find_clusters(
+            network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+            cells.some(some_of_each(everybody, seen, self.cells_per_patient)),
+            self.neighbours,
+            self._pretext(),
+            self._scan(),
+            CollapseRule(self.least_evenness, self.restarts),
+            self.random_state,
+        )
+        probabilities = cluster_probabilities(found.network, found.head, cells)
+        groups = merge_clusters(probabilities, self.merged_clusters)
+        return found, groups, merged(probabilities[: len(bags.cells)], groups).argmax(axis=1)
+
+    def _pretext(self) -> PretextSettings:
+        return PretextSettings(
+            epochs=self.pretext_epochs,
+            batch_size=self.pretext_batch_size,
+            learning_rate=self.pretext_learning_rate,
+            temperature=self.temperature,
+        )
+
+    def _scan(self) -> ScanSettings:
+        return ScanSettings(
+            clusters=self.clusters,
+            heads=self.heads,
+            entropy_weight=self.entropy_weight,
+            epochs=self.clustering_epochs,
+            self_labelling_epochs=self.self_labelling_epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            confidence=self.confidence,
+        )
+
+    def _cells(self, bags: Bags, rows: IntArray) -> Cells:
+        return Cells(shrunk(pixels(bags, self.image_size), self.shrink), rows, self._device)
+
+    def _answer(self, bags: Bags, *, evidence: bool) -> tuple[FloatArray, FloatArray]:
+        """Probabilities of patients, (n_patients, 2), and the evidence of every cell, (n_cells,)."""
+        cluster, patients = self.clusters_of(bags), self.parts_.patients
+        counts = cluster_counts(cluster, bags.offsets, int(self.parts_.groups.max()) + 1)
+        malignant, fall = patients.probability(counts, bags.clinical), np.empty(0)
+        if evidence:
+            fall = patients.left_out(counts, bags.clinical, bags.patient_of_cell, cluster)
+        return np.stack([1.0 - malignant, malignant], axis=1), fall
+
+    def _new_network(self) -> CellNetwork:
+        return create_network(self.network, self.width, self.image_size // self.shrink)
+
+    @property
+    def _device(self) -> torch.device:
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device)
+
+
+def _order(bags: Bags) -> IntArray:
+    """Patients ordered by what they are, their labels aside: these are to have no say in the clusters."""
+    return canonical_order(bags, np.zeros(len(bags), dtype=np.int64))

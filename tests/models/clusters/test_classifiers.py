@@ -1,0 +1,202 @@
+"""Every classifier of scikit-learn is compared or skipped for a reason, and the best is kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.utils import all_estimators
+
+from lymphoscope.errors import InputError
+from lymphoscope.models.clusters.classifiers import (
+    SKIPPED,
+    Comparison,
+    comparable,
+    compare,
+    fit_classifier,
+    make_classifier,
+    scores,
+)
+from lymphoscope.models.clusters.features import PatientFeatures, patient_table
+from lymphoscope.models.clusters.patients import PatientClassifier
+from lymphoscope.models.clusters.views import classifier_scores
+from lymphoscope.models.inner_folds import inner_folds
+from lymphoscope.models.learned import pack, unpack
+
+WRAPPERS = {
+    "FixedThresholdClassifier",
+    "OneVsOneClassifier",
+    "OneVsRestClassifier",
+    "OutputCodeClassifier",
+    "SelfTrainingClassifier",
+    "StackingClassifier",
+    "TunedThresholdClassifierCV",
+    "VotingClassifier",
+}
+
+
+def patients(n: int = 60, seed: int = 0, *, effect: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Tables of patients in whom cluster 0 is more frequent where malignant; clinical values say nothing."""
+    rng = np.random.default_rng(seed)
+    y = (np.arange(n) % 3 > 0).astype(np.int64)
+    strength = np.where(y[:, None] == 1, [1 + 4 * effect, 1, 1, 1], [1, 1, 1, 1])
+    p = np.stack([rng.dirichlet(2 * each) for each in strength])
+    counts = np.stack([rng.multinomial(30, each) for each in p])
+    clinical = np.column_stack([rng.normal(65, 9, n), rng.integers(0, 2, n), rng.normal(9, 2, n)])
+    return patient_table(counts, clinical), y
+
+
+@pytest.fixture(scope="module")
+def compared() -> Comparison:
+    table, y = patients()
+    return compare(comparable(), table, y, inner_folds(table, y, 1, 0), 0)
+
+
+def test_every_classifier_is_compared_or_skipped_for_a_reason(compared: Comparison) -> None:
+    everything = {name for name, _ in all_estimators(type_filter="classifier")}
+    assert set(SKIPPED) == WRAPPERS | {
+        "CategoricalNB",
+        "ClassifierChain",
+        "MultiOutputClassifier",
+        "QuadraticDiscriminantAnalysis",
+        "RadiusNeighborsClassifier",
+    }
+    assert all(len(reason) > 20 for reason in SKIPPED.values())
+    assert set(compared.names) == everything - set(SKIPPED)
+    assert compared.failed == ()
+    assert len(compared.names) > 25 and "GaussianNB" in compared.names
+
+
+def test_those_that_are_skipped_could_not_be_fitted() -> None:
+    table, y = patients()
+    with pytest.raises(InputError, match="cannot be compared"):
+        make_classifier("StackingClassifier", 0)
+    kinds = dict(all_estimators(type_filter="classifier"))
+    for name in WRAPPERS | {"ClassifierChain", "MultiOutputClassifier"}:
+        with pytest.raises((TypeError, ValueError)):
+            kinds[name]().fit(np.nan_to_num(table), y)
+
+
+def test_held_out_answers_find_planted_proportions(compared: Comparison) -> None:
+    _, y = patients()
+    best = classifier_scores(compared, y, "GaussianNB", replicates=50)
+    assert best[0].balanced_accuracy.estimate > 0.8
+    dummy = next(each for each in best if each.name == "DummyClassifier")
+    assert dummy.balanced_accuracy.estimate == 0.5 and len(dummy.by_own_rule) == 5
+    assert [each.name for each in best if each.chosen] == ["GaussianNB"]
+    estimates = [each.balanced_accuracy.estimate for each in best]
+    assert estimates == sorted(estimates, reverse=True)
+
+
+def test_permuted_labels_give_nothing_to_new_patients() -> None:
+    names = ("GaussianNB", "LogisticRegression", "KNeighborsClassifier")
+    truth, chance = [], []
+    for seed in range(8):
+        table, y = patients(60, seed, effect=1.5)
+        new, label = patients(60, 100 + seed, effect=1.5)
+        for found, learned in ((truth, y), (chance, np.random.default_rng(seed).permutation(y))):
+            model = PatientClassifier.learn(table, learned, names, 0)
+            counts = np.round(new[:, :4] * 30).astype(np.int64)
+            says = model.probability(counts, new[:, [8, 6, 7]]) >= learned.mean()
+            found.append((says[label == 1].mean() + (~says)[label == 0].mean()) / 2)
+    assert np.mean(truth) > 0.85
+    assert abs(np.mean(chance) - 0.5) < 3 * np.std(chance, ddof=1) / np.sqrt(len(chance)) + 0.02
+
+
+def test_the_choice_is_the_best_balanced_accuracy_then_the_lower_log_loss() -> None:
+    y = np.array([0, 0, 0, 1, 1, 1])
+    right, unsure = np.array([-4.0, -4, -4, 4, 4, 4]), np.array([-9.0, -0.2, -0.1, 0.1, 0.2, 9])
+    wrong = np.array([-1.0, -1, 1, 1, 1, 1])
+    scored = np.stack([wrong, unsure, right])
+    found = Comparison(("a", "b", "c"), scored, (scored > 0).astype(np.int8), np.zeros(6, dtype=np.int64))
+    assert found.best(y) == 2
+    assert Comparison(("a", "b"), scored[:2], found.said[:2], found.fold).best(y) == 1
+
+
+def test_held_out_patients_have_no_say_in_how_their_columns_are_scaled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table, y = patients(30)
+    held_out, seen = inner_folds(table, y, 1, 0), []
+    fit = PatientFeatures.fit
+    monkeypatch.setattr(PatientFeatures, "fit", lambda table: seen.append(table) or fit(table))
+    compare(("GaussianNB",), table, y, held_out, 0)
+    assert len(seen) == len(held_out) == 5
+    assert all(np.array_equal(each, table[~held]) for each, held in zip(seen, held_out, strict=True))
+
+
+def test_one_that_fails_is_left_out_with_its_reason() -> None:
+    table, y = patients(9)
+    found = compare(("GaussianNB", "KNeighborsClassifier"), table, y, inner_folds(table, y, 1, 0)[:, :], 0)
+    small = np.concatenate([np.flatnonzero(y == 1)[:2], np.flatnonzero(y == 0)[:2]])
+    few = compare(
+        ("GaussianNB", "KNeighborsClassifier"),
+        table[small],
+        y[small],
+        inner_folds(table[small], y[small], 1, 0),
+        0,
+    )
+    assert found.failed == () and few.names == ("GaussianNB",)
+    assert few.failed == ("KNeighborsClassifier",) and "neighbors" in few.reasons[0]
+    with pytest.raises(InputError, match="no classifier could be fitted"):
+        compare(
+            ("KNeighborsClassifier",), table[small], y[small], inner_folds(table[small], y[small], 1, 0), 0
+        )
+
+
+@pytest.mark.parametrize(
+    "name", ["GaussianNB", "RandomForestClassifier", "MLPClassifier", "SVC", "HistGradientBoostingClassifier"]
+)
+def test_a_classifier_fitted_again_from_kept_arrays_says_the_same(name: str) -> None:
+    table, y = patients()
+    model = PatientClassifier.learn(table, y, (name,), 3)
+    again: PatientClassifier = unpack(PatientClassifier, pack(model))
+    counts, clinical = np.random.default_rng(0).integers(0, 9, (20, 4)), np.full((20, 3), np.nan)
+    assert np.array_equal(model.probability(counts, clinical), again.probability(counts, clinical))
+    assert again.chosen == name
+    assert np.array_equal(model.held_out_probability(), again.held_out_probability())
+
+
+def test_an_answer_that_is_no_number_is_taken_as_the_prevalence(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, y = patients()
+    model = PatientClassifier.learn(table, y, ("GaussianNB",), 0)
+    monkeypatch.setattr("lymphoscope.models.clusters.patients.scores", lambda *_: np.array([np.nan, 1.0]))
+    p = model.probability(np.ones((2, 4), dtype=np.int64), np.full((2, 3), 60.0))
+    assert p[0] == y.mean() != 0.5 and p[1] != p[0]
+
+
+def test_without_folds_the_reports_classifier_is_taken_as_it_is() -> None:
+    table, y = patients(6)
+    y = np.array([1, 0, 0, 0, 0, 0])
+    model = PatientClassifier.learn(table, y, comparable(), 0)
+    assert model.chosen == "GaussianNB" and model.compared.names == ()
+    assert (model.held_out_probability() == y.mean()).all()
+
+
+def test_probabilities_are_meant_at_the_prevalence_of_the_training_patients() -> None:
+    table, y = patients(90)
+    for name in ("GaussianNB", "RidgeClassifier"):
+        model = PatientClassifier.learn(table, y, (name,), 0)
+        assert model.held_out_probability().mean() == pytest.approx(y.mean(), abs=0.03)
+
+
+def test_without_a_cell_the_log_odds_fall_by_what_is_said_of_it() -> None:
+    table, y = patients()
+    model = PatientClassifier.learn(table, y, ("LogisticRegression",), 0)
+    counts, clinical = np.array([[3, 1, 0, 0], [0, 0, 0, 1]]), np.full((2, 3), 60.0)
+    owner, cluster = np.array([0, 0, 0, 0, 1]), np.array([0, 1, 0, 0, 3])
+    fall = model.left_out(counts, clinical, owner, cluster)
+    for i in range(5):
+        less = counts.copy()
+        less[owner[i], cluster[i]] -= 1
+        p, q = (model.probability(each, clinical)[owner[i]] for each in (counts, less))
+        assert fall[i] == pytest.approx(np.log(p / (1 - p)) - np.log(q / (1 - q)), abs=1e-9)
+    assert fall[0] == fall[2] == fall[3] > fall[1]
+
+
+def test_scores_are_log_odds_or_the_decision_function() -> None:
+    table, y = patients()
+    x = np.nan_to_num(table)
+    bayes, ridge = fit_classifier("GaussianNB", x, y, 0), fit_classifier("RidgeClassifier", x, y, 0)
+    assert np.allclose(1 / (1 + np.exp(-scores(bayes, x))), bayes.predict_proba(x)[:, 1], atol=2e-6)
+    assert np.array_equal(scores(ridge, x), ridge.decision_function(x))
+    assert scores(ridge, x[:0]).shape == (0,)
