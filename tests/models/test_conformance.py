@@ -16,12 +16,13 @@ RECIPES = [info.name for info in list_models() if info.cell_input != "images"]
 LEARNING = [name for name in RECIPES if not name.startswith("rule-")]
 
 
-QUICK = {"auto": {"inner_repeats": 1}, "clinical-forest": {"n_trees": 20}}
+SHORT: dict[str, Any] = {"epochs": 12, "learning_rate": 0.01, "width": 0.25}
+QUICK: dict[str, dict[str, Any]] = {"auto": {"inner_repeats": 1}, "clinical-forest": {"n_trees": 20}}
 
 
 def model(name: str) -> BagClassifier:
     """A recipe as it is, apart from sizes that only cost time."""
-    return create_model(name, **QUICK.get(name, {}))
+    return create_model(name, **QUICK.get(name, SHORT if name.startswith("mil-") else {}))
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -64,12 +64,12 @@ class MixtureOfExperts(CellNetwork):
         hidden = scaled(64, width)
         self.cells = nn.Sequential(nn.Linear(n_features, hidden), nn.ReLU(), nn.Linear(hidden, 2))
         hidden = scaled(16, width)
-        self.clinical = nn.Sequential(nn.Linear(N_CLINICAL, hidden), nn.ReLU(), nn.Linear(hidden, 2))
+        self.clinical = nn.Sequential(nn.Linear(N_CLINICAL, hidden), nn.Tanh(), nn.Linear(hidden, 2))
         self.gate = nn.Sequential(
-            nn.Linear(n_features + N_CLINICAL, gate_width), nn.ReLU(), nn.Linear(gate_width, 1)
+            nn.Linear(n_features + N_CLINICAL, gate_width), nn.Tanh(), nn.Linear(gate_width, 1)
         )
         for parameter in self.gate[-1].parameters():  # both experts count the same until it is known better
-            nn.init.zeros_(parameter)
+            nn.init.normal_(parameter, std=0.01)
 
     def features(self, images: Tensor, clinical: Tensor) -> Tensor:
         """Global average of the encoder's last map, (n, n_features)."""
