@@ -33,6 +33,13 @@ def command(*arguments: object, cache: Path) -> list[str]:
     return [sys.executable, "-c", "from lymphoscope.cli import main; main()", *map(str, arguments)]
 
 
+def test_the_command_line_is_a_module_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lymphoscope", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("lymphoscope ")
+
+
 def test_a_user_walks_from_synthesis_to_a_score(call, tmp_path: Path) -> None:
     cohort, out = tmp_path / "cohort", tmp_path / "run"
     made = call("synthesize", cohort, "--patients", 20, "--test", 6, "--cells", 6, "--seed", 3)

@@ -104,7 +104,9 @@ def synthesize(
     seed: SeedOption = 0,
     effect: Annotated[
         float | None,
-        typer.Option(show_default="0.7", help="How far malignant cells differ from ordinary ones, 0 to 3."),
+        typer.Option(
+            min=0, max=3, show_default="0.7", help="How far malignant cells differ from ordinary ones."
+        ),
     ] = None,
     shortcut: Annotated[
         Literal["none", "background", "bag-size", "border"],
