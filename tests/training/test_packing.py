@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lymphoscope.cohort.bags import spread_rows
 from lymphoscope.models.networks.base import CellNetwork, create_network
 from lymphoscope.training.packing import Packing, segment_mean, segment_sum
 from lymphoscope.training.prediction import left_out, packed
@@ -54,3 +55,14 @@ def test_leaving_cells_out_one_by_one_is_what_the_sums_say() -> None:
     fast, slow = (left_out(each, features, clinical, owner) for each in (network, Plain(network)))
     assert np.allclose(fast, slow, atol=1e-5)
     assert np.ptp(slow) > 1e-3
+
+
+def test_rows_of_runs_are_spread_evenly() -> None:
+    starts, counts = np.array([5, 0, 40, 9]), np.array([7, 0, 1, 4])
+    for most in (None, 1, 3, 7, 20):
+        expected = [
+            start + i * count // min(count, most or count)
+            for start, count in zip(starts, counts, strict=True)
+            for i in range(min(count, most or count))
+        ]
+        assert spread_rows(starts, counts, most).tolist() == expected

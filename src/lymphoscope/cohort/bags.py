@@ -99,11 +99,9 @@ class Bags:
         """Index of the patient that owns each cell, shape (n_cells,)."""
         return np.repeat(np.arange(len(self)), self.counts)
 
-    def cell_indices(self, patients: IntArray) -> IntArray:
-        """Rows of `cells` owned by `patients`, in their order, shape (sum of their counts,)."""
-        starts, counts = self.offsets[patients], self.counts[patients]
-        shift = np.repeat(starts - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
-        return np.arange(counts.sum(), dtype=np.int64) + shift
+    def cell_indices(self, patients: IntArray, most: int | None = None) -> IntArray:
+        """Rows of `cells` owned by `patients`, in their order; at most `most` of each, evenly spread."""
+        return spread_rows(self.offsets[patients], self.counts[patients], most)
 
     def __getitem__(self, patients: PatientIndex) -> Bags:
         """The bags of some patients, chosen by index, slice, index array or boolean mask, in that order.
@@ -167,3 +165,10 @@ def segment_quantile(values: npt.NDArray[Any], offsets: IntArray, q: Sequence[fl
         if stop > start:
             out[i] = np.quantile(values[start:stop], q, axis=0)
     return out
+
+
+def spread_rows(starts: IntArray, counts: IntArray, most: int | None = None) -> IntArray:
+    """Rows of runs that begin at `starts` and are `counts` long; at most `most` of each, evenly spread."""
+    kept = counts if most is None else np.minimum(counts, most)
+    place = np.arange(kept.sum(), dtype=np.int64) - np.repeat(np.cumsum(kept) - kept, kept)
+    return np.repeat(starts, kept) + place * np.repeat(counts, kept) // np.maximum(np.repeat(kept, kept), 1)

@@ -304,13 +304,9 @@ def _glimpse(model: BagClassifier, bags: Bags) -> Bags:
     """Some cells of each training patient for a network, which would take longer over all than to train."""
     if not isinstance(model, EpochClassifier):
         return bags
-    rows = [
-        start + np.arange(min(count, GLIMPSE)) * count // min(count, GLIMPSE)
-        for start, count in zip(bags.offsets[:-1], bags.counts, strict=True)
-        if count
-    ]
+    rows = bags.cell_indices(np.arange(len(bags)), GLIMPSE)
     offsets = np.concatenate([[0], np.cumsum(np.minimum(bags.counts, GLIMPSE))])
-    return replace(bags, cells=bags.cells[np.concatenate(rows)], offsets=offsets)
+    return replace(bags, cells=bags.cells[rows], offsets=offsets)
 
 
 def _checkpoint(task: _Task) -> Path:

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
 from lymphoscope.errors import InputError
 from lymphoscope.models.base import BagClassifier, CellInput, Labels, State, check_labels
-from lymphoscope.models.clusters.cells import Cells, all_features, shrunk, some_of_each
+from lymphoscope.models.clusters.cells import Cells, all_features, shrunk
 from lymphoscope.models.clusters.classifiers import comparable, make_classifier
 from lymphoscope.models.clusters.contrastive import PretextSettings
 from lymphoscope.models.clusters.features import cluster_counts, patient_table
@@ -319,7 +319,7 @@ class ScanClusters(BagClassifier):
                 found=f"merged_clusters = {self.merged_clusters}",
                 allowed=f"at most clusters = {self.clusters}",
             )
-        n_cells = len(some_of_each(bags, np.arange(len(bags)), self.cells_per_patient))
+        n_cells = len(bags.cell_indices(np.arange(len(bags)), self.cells_per_patient))
         if n_cells < self.clusters:
             raise InputError(
                 "there must be as many cells to learn from as clusters at least",
@@ -339,7 +339,7 @@ class ScanClusters(BagClassifier):
         cells = self._cells(everybody, np.arange(len(everybody.cells)))
         found = find_clusters(
             network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
-            cells.some(some_of_each(everybody, seen, self.cells_per_patient)),
+            cells.some(everybody.cell_indices(seen, self.cells_per_patient)),
             self.neighbours,
             self._pretext(),
             self._scan(),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lymphoscope.cohort.bags import spread_rows
 from lymphoscope.training.augmentation import orientations, prepare
 from lymphoscope.training.packing import Packing, segment_sum
 from lymphoscope.training.settings import Pooling, TrainingSettings
@@ -43,11 +44,9 @@ class CellData:
 
     def rows_of(self, patients: IntArray, most: int | None = None) -> tuple[IntArray, IntArray]:
         """Rows of the cells of `patients`, at most `most` of each, evenly spread; and whose each is."""
-        rows = [np.empty(0, dtype=np.int64)]
-        for start, count in zip(self.starts[patients], self.counts[patients], strict=True):
-            kept = count if most is None else min(count, most)
-            rows.append(start + np.arange(kept) * count // max(kept, 1))
-        return np.concatenate(rows), np.repeat(patients, [len(each) for each in rows[1:]])
+        counts = self.counts[patients]
+        kept = counts if most is None else np.minimum(counts, most)
+        return spread_rows(self.starts[patients], counts, most), np.repeat(patients, kept)
 
 
 @torch.inference_mode()

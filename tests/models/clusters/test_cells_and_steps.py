@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lymphoscope.models.clusters import search
-from lymphoscope.models.clusters.cells import Cells, random_batches, shrunk, some_of_each
+from lymphoscope.models.clusters.cells import Cells, random_batches, shrunk
 from lymphoscope.models.clusters.contrastive import PretextSettings, nt_xent, train_pretext
 from lymphoscope.models.clusters.neighbours import nearest_neighbours
 from lymphoscope.models.clusters.scan import ClusterHeads, ScanSettings, scan_loss, scan_loss_of_all
@@ -217,7 +217,7 @@ def test_shrinking_averages_squares_of_pixels() -> None:
 
 def test_some_cells_of_each_patient_are_spread_evenly() -> None:
     bags, _ = example_bags(3)
-    rows = some_of_each(bags, np.array([2, 0]), 2)
+    rows = bags.cell_indices(np.array([2, 0]), 2)
     starts, counts = bags.offsets[[2, 0]], bags.counts[[2, 0]]
     assert rows.tolist() == [starts[0], starts[0] + counts[0] // 2, starts[1], starts[1] + counts[1] // 2]
-    assert len(some_of_each(bags, np.arange(3), None)) == len(bags.cells)
+    assert len(bags.cell_indices(np.arange(3), None)) == len(bags.cells)

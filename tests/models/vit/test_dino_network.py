@@ -332,6 +332,10 @@ def test_the_package_imports_without_transformers() -> None:
     """And the networks beside it, which must import on a bare machine."""
     code = (
         "import sys; sys.modules['transformers'] = None\n"
-        "import lymphoscope.models.vit.network, lymphoscope.models.networks.base"
+        "import lymphoscope.models.vit.network, lymphoscope.models.networks.base\n"
+        "print('transformers.models' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, timeout=60, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr

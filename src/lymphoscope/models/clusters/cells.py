@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from lymphoscope.cohort.bags import Bags, IntArray
+from lymphoscope.cohort.bags import IntArray
 from lymphoscope.models.networks.base import N_CLINICAL, CellNetwork
 from lymphoscope.training.augmentation import IMAGENET, Augmentation, augment, prepare
 
@@ -99,12 +99,3 @@ def order(seed: int, epoch: int) -> np.random.Generator:
 def _parts(n: int) -> Iterator[IntArray]:
     for start in range(0, n, _AT_ONCE):
         yield np.arange(start, min(start + _AT_ONCE, n))
-
-
-def some_of_each(bags: Bags, patients: IntArray, most: int | None) -> IntArray:
-    """Rows of the cells of `patients` in that order, at most `most` of each, evenly spread."""
-    rows = [np.empty(0, dtype=np.int64)]
-    for start, count in zip(bags.offsets[patients], bags.counts[patients], strict=True):
-        kept = int(count) if most is None else min(int(count), most)
-        rows.append(start + np.arange(kept, dtype=np.int64) * count // max(kept, 1))
-    return np.concatenate(rows)
