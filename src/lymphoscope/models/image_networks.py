@@ -13,7 +13,7 @@ from torch import Tensor
 from lymphoscope.cohort.bags import FloatArray, IntArray
 from lymphoscope.errors import InputError
 from lymphoscope.models.base import State
-from lymphoscope.models.networks.base import CellNetwork, load_backbone, read_weights
+from lymphoscope.models.networks.base import CellNetwork, load_backbone
 from lymphoscope.training.prediction import (
     CellData,
     left_out,
@@ -23,6 +23,7 @@ from lymphoscope.training.prediction import (
     predict_features,
 )
 from lymphoscope.training.settings import TrainingSettings
+from lymphoscope.training.weights import read_weights
 
 
 def begin_network(

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from lymphoscope.errors import InputError
 from lymphoscope.files import sha256_file
-from lymphoscope.models.networks.base import CellNetwork, create_network, load_backbone, read_weights
+from lymphoscope.models.networks.base import CellNetwork, create_network, load_backbone
+from lymphoscope.training.weights import read_weights
 
 WITH_BACKBONE = ("resnet18", "resnet34", "frozen-resnet34", "vgg16", "vgg19")
 WIDTH = 0.1

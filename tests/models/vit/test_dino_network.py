@@ -27,8 +27,9 @@ from vit_example import (
     trained,
 )
 
+from lymphoscope.encoders.dinov2 import save_dinov2
+from lymphoscope.encoders.published import VitShape
 from lymphoscope.errors import InputError
-from lymphoscope.models.vit.dinov2 import save_dinov2
 from lymphoscope.models.vit.network import (
     DinoNetwork,
     adapter_state,
@@ -36,7 +37,6 @@ from lymphoscope.models.vit.network import (
     trainable_parameters,
     tuning_sentence,
 )
-from lymphoscope.models.vit.published import VitShape
 from lymphoscope.training.packing import Packing
 
 TUNINGS = ("adaptformer", "lora", "linear", "full")

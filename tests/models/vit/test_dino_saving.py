@@ -14,8 +14,8 @@ from vit_example import (
     trained,
 )
 
+from lymphoscope.encoders.dinov2 import load_dinov2, save_dinov2
 from lymphoscope.errors import InputError
-from lymphoscope.models.vit.dinov2 import load_dinov2, save_dinov2
 from lymphoscope.models.vit.network import (
     adapter_state,
     frozen_sha256,

@@ -23,11 +23,11 @@ from vit_example import (
     written,
 )
 
-from lymphoscope.errors import InputError
-from lymphoscope.models.vit.dinov2 import load_dinov2, random_dinov2, save_dinov2
-from lymphoscope.models.vit.published import (
+from lymphoscope.encoders.dinov2 import load_dinov2, random_dinov2, save_dinov2
+from lymphoscope.encoders.published import (
     VitShape,
 )
+from lymphoscope.errors import InputError
 
 # ---- folders -----------------------------------------------------------------------------------------------
 
@@ -210,6 +210,6 @@ def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_another_layout_of_transformers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lymphoscope.models.vit.dinov2._PARTS", {"encoder.layer.0": ("other",)})
+    monkeypatch.setattr("lymphoscope.encoders.dinov2._PARTS", {"encoder.layer.0": ("other",)})
     with pytest.raises(InputError, match=r"transformers builds DINOv2 otherwise.*lymphoscope\[hub\]"):
         random_dinov2(SMALL)

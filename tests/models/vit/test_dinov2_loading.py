@@ -21,15 +21,15 @@ from vit_example import (
     written,
 )
 
-from lymphoscope.errors import InputError
-from lymphoscope.models.vit.dinov2 import load_dinov2, random_dinov2, save_dinov2
-from lymphoscope.models.vit.published import (
+from lymphoscope.encoders.dinov2 import load_dinov2, random_dinov2, save_dinov2
+from lymphoscope.encoders.published import (
     VitShape,
     published_layout,
     published_shape,
     read_published,
     to_transformers,
 )
+from lymphoscope.errors import InputError
 
 # ---- published state dicts ---------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lymphoscope.encoders.published import VitShape, published_layout
 from lymphoscope.models.vit.network import DinoNetwork
-from lymphoscope.models.vit.published import VitShape, published_layout
 
 SMALL = VitShape(hidden=64, layers=3, registers=4, image_size=56)
 PLAIN = VitShape(hidden=64, layers=2, registers=0, image_size=56)

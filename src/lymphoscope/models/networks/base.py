@@ -15,16 +15,15 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lymphoscope.errors import InputError
-from lymphoscope.files import sha256_file
 from lymphoscope.models import networks
 from lymphoscope.training.packing import Packing, segment_mean
+from lymphoscope.training.weights import some
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """The loss of logits (n, 2) given labels (n,)."""
@@ -208,57 +207,6 @@ def _found() -> Mapping[str, _Entry]:
 
 _CLASSIFIER = ("fc.", "classifier.")
 _COUNTER = "num_batches_tracked"
-_CONVERT = (
-    "If you trust its origin, convert it where it came from: "
-    'safetensors.torch.save_file(model.state_dict(), "weights.safetensors").'
-)
-
-
-def read_weights(path: Path | str) -> tuple[dict[str, Tensor], str]:
-    """Tensors of a checkpoint by name, on the CPU, and the SHA-256 of its file.
-
-    `.safetensors`, or `.pth` and `.pt` through torch's reader that takes tensors only and runs no code.
-
-    Raises
-    ------
-    InputError : no such file, another suffix, or not a plain checkpoint of tensors.
-    """
-    path = Path(path)
-    read = _READERS.get(path.suffix.lower())
-    if read is None:
-        raise InputError(
-            "weights of this kind are not read",
-            file=path,
-            found=path.suffix,
-            allowed=", ".join(_READERS),
-            remedy=_CONVERT,
-        )
-    if not path.is_file():
-        raise InputError(
-            "there is no file of weights here",
-            file=path,
-            allowed=", ".join(f"a {suffix} file" for suffix in _READERS),
-            remedy="Give the path of a checkpoint that you have downloaded.",
-        )
-    try:
-        state = read(path)
-    except Exception as error:  # both readers raise whatever their parser stumbles over
-        raise InputError(
-            "this file cannot be read as tensors alone",
-            file=path,
-            found=str(error).strip().partition("\n")[0][:120] or type(error).__name__,
-            allowed="a checkpoint that holds nothing but named tensors",
-            remedy=_CONVERT,
-        ) from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(
-            "this file holds more than named tensors",
-            file=path,
-            found=_some(list(state)) if isinstance(state, Mapping) else type(state).__name__,
-            allowed="a state dict: one tensor per name",
-            remedy=f"Save the state dict alone. {_CONVERT}",
-        )
-    return dict(state), sha256_file(path)
 
 
 def load_backbone(network: CellNetwork, state: Mapping[str, Tensor]) -> None:
@@ -289,27 +237,14 @@ def load_backbone(network: CellNetwork, state: Mapping[str, Tensor]) -> None:
     if any(faults.values()):
         raise InputError(
             "these weights are not of the network's backbone",
-            found="; ".join(f"{what}: {_some(keys)}" for what, keys in faults.items() if keys),
-            allowed=f"all {len(own)} keys of the backbone ({_some(list(own))}) with its shapes, and beside "
+            found="; ".join(f"{what}: {some(keys)}" for what, keys in faults.items() if keys),
+            allowed=f"all {len(own)} keys of the backbone ({some(list(own))}) with its shapes, and beside "
             f"them {' and '.join(f'{prefix}*' for prefix in _CLASSIFIER)}",
             remedy="Take torchvision's checkpoint of the same architecture, and width 1.",
         )
     with torch.no_grad():
         for key in own.keys() & state.keys():
             own[key].copy_(state[key])  # the tensors of a state dict are the network's own
-
-
-def _read_safetensors(path: Path) -> object:
-    from safetensors.torch import load_file  # a bare machine may lack it
-
-    return load_file(path)
-
-
-def _read_pickle(path: Path) -> object:
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-_READERS = {".safetensors": _read_safetensors, ".pth": _read_pickle, ".pt": _read_pickle}
 
 
 def _misfit(own: Tensor, came: Tensor) -> str | None:
@@ -325,8 +260,3 @@ def _misfit(own: Tensor, came: Tensor) -> str | None:
 def _with_backbone() -> list[str]:
     with torch.device("meta"):  # no memory, no random numbers
         return [name for name in list_networks() if create_network(name).pretrained_parts() is not None]
-
-
-def _some(keys: list[str], shown: int = 3) -> str:
-    more = f" and {len(keys) - shown} more" if len(keys) > shown else ""
-    return ", ".join(keys[:shown]) + more

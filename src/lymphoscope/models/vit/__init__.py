@@ -1,1 +1,1 @@
-"""DINOv2 and what is tuned in it. transformers is imported when a transformer is built, not before."""
+"""What is tuned in a vision transformer, and the network of cells it becomes."""

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lymphoscope.encoders.dinov2 import RANDOM, load_dinov2
+from lymphoscope.encoders.published import VitShape
 from lymphoscope.errors import InputError
 from lymphoscope.models.networks.base import N_CLINICAL, CellNetwork
 from lymphoscope.models.vit.adapters import (
@@ -22,8 +24,6 @@ from lymphoscope.models.vit.adapters import (
     check_adapter,
     chosen_blocks,
 )
-from lymphoscope.models.vit.dinov2 import RANDOM, load_dinov2
-from lymphoscope.models.vit.published import VitShape
 
 Tuning = Literal["adaptformer", "lora", "linear", "full"]
 TrainedNorms = Literal["none", "final", "all"]

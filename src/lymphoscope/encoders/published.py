@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lymphoscope.errors import InputError
 from lymphoscope.files import sha256_file
-from lymphoscope.models.networks.base import read_weights
+from lymphoscope.training.weights import read_weights, some
 
 HEAD_WIDTH = 64
 """Width of an attention head in every published DINOv2; a state dict does not say it."""
@@ -253,9 +253,3 @@ def _under_teacher(path: Path) -> dict[str, Tensor] | None:
     if not isinstance(inner, Mapping) or not all(isinstance(value, Tensor) for value in inner.values()):
         return None
     return dict(inner)
-
-
-def some(names: list[str], shown: int = 3) -> str:
-    """The first few of `names`, and how many more there are."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more

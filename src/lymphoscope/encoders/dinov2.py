@@ -17,17 +17,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lymphoscope.errors import InputError
-from lymphoscope.files import atomic_directory
-from lymphoscope.models.vit.published import (
+from lymphoscope.encoders.published import (
     VitShape,
     check_layout,
     published_layout,
     published_shape,
     read_published,
-    some,
     to_transformers,
 )
+from lymphoscope.errors import InputError
+from lymphoscope.files import atomic_directory
+from lymphoscope.training.weights import some
 
 RANDOM = "random"
 """The source of a transformer that has learned nothing yet."""

@@ -1,0 +1,1 @@
+"""Networks that turn photographs of cells into numbers, trained here or elsewhere."""
