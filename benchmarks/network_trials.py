@@ -79,7 +79,8 @@ def needs_weights(recipe: str) -> bool:
     if not isinstance(model, ImageClassifier) or model.weights is not None:
         return False
     with torch.device("meta"):
-        return create_network(model.network, model.width, model.image_size).frozen_features
+        network = create_network(model.network, model.width, model.image_size)
+    return network.frozen_features or network.built_from_weights
 
 
 def image_model(recipe: str, **overrides: Any) -> ImageClassifier:

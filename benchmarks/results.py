@@ -9,12 +9,12 @@ was. The table is written as CSV and Markdown; both carry the SHA-256 of the row
         --learned dev=0.6 --learned strong=0.9
     python benchmarks/results.py --check benchmarks/results/networks.md
 
-Recipes on photographs run with `--budget`; the reference ladder stands above them, on the same folds. VGG and
-ResNet-34 are measured on a single hold-out of a fifth of the patients, because five folds of them take too
-long; their rows say so, and cannot be compared with the others closely. Recipes that need weights which
-somebody brings are listed, not measured. Where the setting `selection=scored-fold` chooses the epoch on the
-very patients that are scored, the row says "optimistic". The order of the rows is that of the recipes, never
-of the results.
+Recipes on photographs run with `--budget`; the reference ladder stands above them, on the same folds. VGG,
+ResNet-34 and DINOv2 are measured on a single hold-out of a fifth of the patients, because five folds of them
+take too long; their rows say so, and cannot be compared with the others closely. Recipes that need weights
+which somebody brings are listed, not measured, unless `--recipe NAME:weights=PATH` brings them. Where the
+setting `selection=scored-fold` chooses the epoch on the very patients that are scored, the row says
+"optimistic". The order of the rows is that of the recipes, never of the results.
 
 Time is that of training (of fitting and predicting, for recipes without epochs), summed over the folds; wall
 time is that of the row. Memory is the anonymous memory of the row's process tree at its highest.
@@ -41,14 +41,15 @@ from lymphoscope.evaluation.ladder import DEFAULT_LADDER
 from lymphoscope.evaluation.pieces import describe_model
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.files import sha256_json, write_json
-from lymphoscope.models.registry import create_model, list_models, recipe_info, with_budget
+from lymphoscope.models.base import EpochClassifier
+from lymphoscope.models.registry import create_model, list_models, public_name, recipe_info, with_budget
 from lymphoscope.pipeline.preparation import Prepared, default_cache, prepare
 from lymphoscope.stats.intervals import Interval
 from network_trials import image_recipes, needs_weights
 from process_memory import watched
 from results_table import Row, Table, check, versions_text, write
 
-HOLDOUT = ("vgg16", "vgg19", "resnet34")
+HOLDOUT = ("vgg16", "vgg19", "resnet34", "dinov2-adaptformer")
 """Recipes that are measured on a single hold-out."""
 
 HOLDOUT_SHARE = 0.2
@@ -105,9 +106,12 @@ def request_of(
     if single:
         size = max(2, round(HOLDOUT_SHARE * len(prepared.labelled)))
         protocol = replace(protocol, kind="holdout", test_size=size)
+    model = create_model(recipe)
+    brought = isinstance(model, EpochClassifier) and model.weights is not None
     return {
+        **({"weights": model.check_network().weights_sha256} if brought else {}),
         "recipe": recipe,
-        "model": describe_model(create_model(recipe)),
+        "model": describe_model(model),
         "folder": str(folder),
         "cohort": folder.name,
         "fingerprint": prepared.store.fingerprint,
@@ -122,7 +126,7 @@ def request_of(
 def row_of(request: dict[str, Any], rows: Path, learned: dict[str, float]) -> Row:
     """The row of a request: from the folder if it is there, else measured and left there."""
     key = sha256_json({name: value for name, value in request.items() if name not in ("folder", "cache")})
-    kept = rows / f"{request['cohort']}-{request['recipe'].replace(':', '-')}-{key[:12]}.json"
+    kept = rows / f"{request['cohort']}-{public_name(request['recipe']).replace(':', '-')}-{key[:12]}.json"
     if kept.exists():
         found = json.loads(kept.read_text())
     else:
@@ -137,7 +141,7 @@ def row_of(request: dict[str, Any], rows: Path, learned: dict[str, float]) -> Ro
     network = recipe_info(request["recipe"]).cell_input == "images"
     aim = learned.get(request["cohort"]) if network else None
     return Row(
-        recipe=request["recipe"],
+        recipe=public_name(request["recipe"]),
         cohort=request["cohort"],
         protocol=protocol_text(request["protocol"]) + (", optimistic" if optimistic else ""),
         status="measured",
@@ -198,7 +202,8 @@ def is_slow(recipe: str) -> bool:
 
 def in_order(rows: Iterable[Row], options: argparse.Namespace) -> Table:
     """The rows there are, by cohort and then by recipe as they were asked for."""
-    cohorts, recipes = [folder.name for folder in options.cohort], recipes_of(options)
+    cohorts = [folder.name for folder in options.cohort]
+    recipes = [public_name(name) for name in recipes_of(options)]
     ordered = sorted(rows, key=lambda row: (cohorts.index(row.cohort), recipes.index(row.recipe)))
     return Table(tuple(ordered), command_text(options))
 
@@ -206,7 +211,7 @@ def in_order(rows: Iterable[Row], options: argparse.Namespace) -> Table:
 def empty_row(request: dict[str, Any], status: str) -> Row:
     """A row without numbers."""
     return Row(
-        recipe=request["recipe"],
+        recipe=public_name(request["recipe"]),
         cohort=request["cohort"],
         protocol="" if status == "needs weights" else protocol_text(request["protocol"]),
         status=status,
@@ -246,7 +251,7 @@ def command_text(options: argparse.Namespace) -> str:
     for folder in options.cohort:
         words += ["--cohort", _shown(folder)]
     for name in options.recipe or ():
-        words += ["--recipe", name]
+        words += ["--recipe", public_name(name)]
     for pair in options.learned or ():
         words += ["--learned", pair]
     for name in ("budget", "folds", "seed", "cores"):

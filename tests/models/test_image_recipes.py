@@ -39,9 +39,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_image_recipe_keeps_the_contract(name: str, weights: str) -> None:
     torch.set_num_threads(1)
-    own = {"weights": weights} if name.startswith("frozen") else {}
+    own: dict[str, Any] = {"image_size": SIDE}
+    if name.startswith("frozen"):
+        own["weights"] = weights
+    elif name.startswith("dinov2"):
+        own |= {"weights": "random", "image_size": 28}
     check_bag_classifier(
-        lambda: create_model(f"{name}@smoke", image_size=SIDE, width=WIDTH, **own),
+        lambda: create_model(f"{name}@smoke", width=WIDTH, **own),
         image_size=SIDE,
         n_patients=18,
     )

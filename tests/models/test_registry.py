@@ -132,3 +132,10 @@ def test_a_model_with_other_settings_belongs_to_the_nearest_recipe() -> None:
 def test_recipes_are_listed_from_those_that_look_at_least() -> None:
     inputs = [info.cell_input for info in list_models()]
     assert inputs == sorted(inputs, key=("none", "numbers", "images").index)
+
+
+def test_options_of_a_network_that_differ_from_the_recipe_are_kept() -> None:
+    changed = create_model("mixture-of-experts-paper", encoder="u-net")
+    again = create_model("mixture-of-experts-paper", **changed.kept_parameters())
+    assert again.get_params(deep=False) == changed.get_params(deep=False)
+    assert again.get_params(deep=False)["options"]["encoder"] == "u-net"

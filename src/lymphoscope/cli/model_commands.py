@@ -38,7 +38,8 @@ DeviceOption = Annotated[
 WeightsOption = Annotated[
     Path | None,
     typer.Option(
-        help="Checkpoint for the backbone of a network, .safetensors or .pth, as torchvision publishes them.",
+        help="Weights that a network begins with: a checkpoint of torchvision, .safetensors or .pth; for "
+        "DINOv2 also a folder, the name of a downloaded model, or random.",
         rich_help_panel="Networks",
     ),
 ]
@@ -216,6 +217,12 @@ def predict(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FOLDER", help="New folder for the predictions.")
     ],
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="Weights that the model was built on, where it does not hold them: DINOv2's."
+        ),
+    ] = None,
     ignore: IgnoreOption = None,
     cache: CacheOption = None,
     jobs: JobsOption = 2,
@@ -227,7 +234,7 @@ def predict(
     from lymphoscope.pipeline.summary import prediction_summary
 
     require_new(out)
-    bundle = read_model(model)
+    bundle = read_model(model, weights)
     with TerminalProgress().shown() as progress:
         prepared = prepare(
             cohort, reading, cache=cache, ignore=ignore or [], jobs=jobs, out=out, progress=progress
@@ -269,6 +276,9 @@ def score(
 
 def _trained(name: str, budget: str, device: str, weights: Path | None) -> str:
     """The recipe's name with what the command line says of training; other recipes are left as they are."""
+    from rich.markup import escape
+
+    from lymphoscope.cli.console import console
     from lymphoscope.models.base import EpochClassifier
     from lymphoscope.models.registry import create_model, recipe_info, with_budget, with_settings
 
@@ -278,7 +288,9 @@ def _trained(name: str, budget: str, device: str, weights: Path | None) -> str:
         name = with_settings(with_budget(name, budget), settings)
     model = create_model(name)
     if isinstance(model, EpochClassifier):
-        model.check_network()
+        begins = model.check_network()
+        if begins.tuned:
+            console.print(f"{recipe_info(name).title}: {escape(begins.tuned)}")
     return name
 
 

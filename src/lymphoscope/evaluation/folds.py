@@ -148,8 +148,17 @@ def out_of_fold(
                 found[i] = piece
                 fold_done(tasks[i])
     pieces_ = [piece for piece in found if piece is not None]
-    optimistic = isinstance(model, EpochClassifier) and model.optimistic
-    return assemble(name, bags, labels, splits, pieces_, wished_sensitivity, optimistic=optimistic)
+    network = model if isinstance(model, EpochClassifier) else None
+    return assemble(
+        name,
+        bags,
+        labels,
+        splits,
+        pieces_,
+        wished_sensitivity,
+        optimistic=network is not None and network.optimistic,
+        untrained=network is not None and network.untrained,
+    )
 
 
 @contextmanager

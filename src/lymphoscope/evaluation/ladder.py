@@ -47,7 +47,8 @@ class LadderRow:
     inputs : what it looks at.
     evaluation : its numbers.
     comparisons : this recipe against others on the same folds, overall and in the overlap zone; the
-        difference is this one minus the other. Others are the first recipes of the rungs below.
+        difference is this one minus the other. Others are the first recipes of the rungs below. Untrained
+        ones are compared with none.
     """
 
     inputs: Inputs
@@ -159,7 +160,10 @@ def climb(
             name=public_name(recipe),
         )
         comparisons = tuple(
-            compare(other, evaluation, zone) for other in _others(rows, inputs) for zone in ZONES
+            compare(other, evaluation, zone)
+            for other in _others(rows, inputs)
+            for zone in ZONES
+            if not (evaluation.out_of_fold.untrained or other.out_of_fold.untrained)
         )
         rows.append(LadderRow(inputs, evaluation, comparisons))
     return Ladder(protocol, tuple(rows), measured_optimism([row.evaluation for row in rows], ZONES))

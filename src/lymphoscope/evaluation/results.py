@@ -121,6 +121,7 @@ class Evaluation:
         return {
             "recipe": self.recipe,
             "optimistic": self.out_of_fold.optimistic,
+            "untrained": self.out_of_fold.untrained,
             "protocol": self.protocol.as_dict(),
             "overall": self.overall.as_dict(),
             "overlap": self.overlap.as_dict(),

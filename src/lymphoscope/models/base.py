@@ -116,6 +116,20 @@ class BagClassifier(BaseEstimator, ABC):
         return Explanation(self.predict_proba(bags), self.cell_evidence(bags), {})
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What the training of a network begins with.
+
+    Attributes
+    ----------
+    weights_sha256 : of the weights; "" without.
+    tuned : a sentence on what is trained; "" where that is everything.
+    """
+
+    weights_sha256: str
+    tuned: str
+
+
 class EpochClassifier(BagClassifier):
     """A classifier trained epoch after epoch: long enough to be watched, killed and resumed.
 
@@ -125,8 +139,8 @@ class EpochClassifier(BagClassifier):
     members : networks that are trained and averaged.
     selection : what chooses the epoch that is kept; "scored-fold" looks at the patients that are scored, and
         its results are optimistic.
-    weights : file that a backbone's weights are read from before training, or None.
-    weights_sha256_ : of that file; "" without.
+    weights : where a backbone's weights are read from before training, or None.
+    weights_sha256_ : of their content; "" without.
     history_ : what was measured after every epoch, member after member.
     balance_ : patients and cells of the first epoch before and after balancing; None without balancing.
     """
@@ -151,9 +165,24 @@ class EpochClassifier(BagClassifier):
         """Whether the epoch that is kept is chosen on the patients that are scored."""
         return self.selection == SCORED_FOLD
 
+    @property
+    def tuned(self) -> str:
+        """What was trained of a fitted model, in a sentence."""
+        return ""
+
+    @property
+    def untrained(self) -> bool:
+        """Whether it builds on weights that have learned nothing, so that no comparison should rank it."""
+        return self.weights == "random"
+
     @abstractmethod
-    def check_network(self) -> None:
-        """Raise the `InputError` of `fit` for a network or weights that no patients could make fit."""
+    def check_network(self) -> Beginning:
+        """What a fit begins with.
+
+        Raises
+        ------
+        InputError : that of `fit`, for a network or weights that no patients could make fit.
+        """
 
     @abstractmethod
     def fit(

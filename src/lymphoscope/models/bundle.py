@@ -87,8 +87,10 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
         (temporary / REFITS).write_bytes(refits)
 
 
-def load_bundle(folder: Path) -> Bundle:
+def load_bundle(folder: Path, weights: Path | str | None = None) -> Bundle:
     """The bundle in `folder`; its predictions are those of the saved model, bit for bit.
+
+    `weights` are those from elsewhere that the model was fitted on, if it is one that does not hold them.
 
     Raises
     ------
@@ -97,6 +99,9 @@ def load_bundle(folder: Path) -> Bundle:
     document = _read_document(folder)
     recipe, refits = document["recipe"], document["refits"]
     states: list[dict[str, Any]] = [{} for _ in range(refits["n"])]
+    for parameters in (document["parameters"], refits["parameters"]) if weights else ():
+        if "weights" in parameters:
+            parameters["weights"] = str(weights)
     model = _restored(folder / ARRAYS, recipe, document["parameters"], _read_arrays(folder, ARRAYS, document))
     for key, array in _read_arrays(folder, REFITS, document).items():
         number, _, name = key.partition(".")

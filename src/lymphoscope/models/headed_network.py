@@ -32,7 +32,9 @@ class HeadedNetwork(CellNetwork):
         self.encoder, self.bag_head = encoder, bag_head
         seen = isinstance(encoder, CellNetwork) and encoder.features_take_clinical
         self.takes_clinical = bag_head.takes_clinical or seen
-        self.frozen_features = isinstance(encoder, CellNetwork) and encoder.frozen_features
+        if isinstance(encoder, CellNetwork):
+            self.frozen_features = encoder.frozen_features
+            self.built_from_weights, self.weights_sha256 = encoder.built_from_weights, encoder.weights_sha256
 
     def features(self, images: Tensor, clinical: Tensor) -> Tensor:
         """What the encoder sees, (n_cells, d)."""
@@ -60,6 +62,10 @@ class HeadedNetwork(CellNetwork):
     def shares(self, features: Tensor, packing: Packing, clinical: Tensor) -> dict[str, Tensor]:
         """The head's."""
         return self.bag_head.shares(features, packing, clinical)
+
+    def tuned(self) -> str:
+        """The encoder's."""
+        return self.encoder.tuned() if isinstance(self.encoder, CellNetwork) else ""
 
     def pretrained_parts(self) -> dict[str, nn.Module] | None:
         """The encoder's."""

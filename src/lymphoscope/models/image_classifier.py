@@ -76,7 +76,8 @@ class ImageClassifier(NetworkClassifier):
     precision : of the training: "bfloat16" is mixed precision, twice as fast where the processor has
         instructions for it; "auto" takes it there. Predictions are made in single precision.
     test_time : versions of each photograph averaged at prediction: 1, 2 (mirrored), 4 (quarter turns) or 8.
-    weights : checkpoint of torchvision for the backbone, .safetensors or .pth; read before training alone.
+    weights : checkpoint of torchvision for the backbone, .safetensors or .pth, read before training alone; or
+        what the network is built from, if it is of that kind, which its predictions need again.
     device : "auto" takes a graphics processor where there is one.
     random_state : seed of everything.
     """
@@ -175,8 +176,8 @@ class ImageClassifier(NetworkClassifier):
     def _cells(self, bags: Bags) -> Tensor:
         return pixels(bags, self.image_size)
 
-    def _build(self) -> CellNetwork:
-        network = create_network(self.network, self.width, self.image_size, self.options)
+    def _build(self, weights: str | None = None) -> CellNetwork:
+        network = create_network(self.network, self.width, self.image_size, self.options, weights)
         if self.head is None:
             return network
         if self.unit == "cell":

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lymphoscope.cohort.bags import FloatArray, IntArray
-from lymphoscope.errors import InputError
+from lymphoscope.errors import BundleError, InputError
 from lymphoscope.models.base import State
 from lymphoscope.models.networks.base import CellNetwork, load_backbone
 from lymphoscope.training.prediction import (
@@ -25,14 +25,17 @@ from lymphoscope.training.prediction import (
 from lymphoscope.training.settings import TrainingSettings
 from lymphoscope.training.weights import read_weights
 
+Build = Callable[[str | None], CellNetwork]
+"""A network with fresh weights, given those that it is built from, if it is one of that kind."""
 
-def begin_network(
-    build: Callable[[], CellNetwork], weights: str | None, seed: int
-) -> tuple[CellNetwork, str]:
+
+def begin_network(build: Build, weights: str | None, seed: int) -> tuple[CellNetwork, str]:
     """The network before training, and the SHA-256 of the weights that it begins with, "" without."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = build()
+        network = build(weights)
+    if network.built_from_weights:
+        return network, network.weights_sha256
     if weights is not None:
         state, sha256 = read_weights(weights)
         load_backbone(network, state)
@@ -48,27 +51,53 @@ def begin_network(
 
 
 def network_state(networks: Sequence[CellNetwork]) -> State:
-    """The weights of all, by number and name."""
+    """The weights of all, by number and name, but for those that are found again where they came from."""
     return {
         f"network.{i}.{name}": value.detach().cpu().contiguous().numpy()
         for i, network in enumerate(networks)
         for name, value in network.state_dict().items()
+        if name not in set(network.found_again())
     }
 
 
-def networks_of(state: State, build: Callable[[], CellNetwork]) -> list[CellNetwork]:
-    """The networks whose weights `network_state` gave."""
+def networks_of(
+    state: State, build: Build, weights: str | None = None, sha256: str = ""
+) -> list[CellNetwork]:
+    """The networks whose weights `network_state` gave; what it left out is in `weights`, of this hash."""
     numbers = {int(key.split(".")[1]) for key in state if key.startswith("network.")}
-    return [_network_of(state, f"network.{i}.", build) for i in sorted(numbers)]
+    return [_network_of(state, f"network.{i}.", build, weights, sha256) for i in sorted(numbers)]
 
 
-def _network_of(state: State, start: str, build: Callable[[], CellNetwork]) -> CellNetwork:
+def _network_of(state: State, start: str, build: Build, weights: str | None, sha256: str) -> CellNetwork:
     with torch.device("meta"):
-        network = build()
-    network.to_empty(device="cpu")
-    own = {key[len(start) :]: value for key, value in state.items() if key.startswith(start)}
-    network.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in own.items()})
+        network = build(None)
+    if network.built_from_weights:
+        network = _built_again(build, weights, sha256)
+    else:
+        network.to_empty(device="cpu")
+    kept = {
+        key[len(start) :]: torch.from_numpy(value.copy())
+        for key, value in state.items()
+        if key.startswith(start)
+    }
+    whole = network.state_dict()
+    network.load_state_dict({name: whole[name] for name in network.found_again()} | kept)
     return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _built_again(build: Build, weights: str | None, sha256: str) -> CellNetwork:
+    """The network on the weights that it was fitted on, and on no others."""
+    remedy = "Name the file or folder of the weights that it was fitted on: --weights PATH."
+    try:
+        network = build(weights)
+    except InputError as error:
+        raise BundleError(f"The model does not hold the weights it was built on. {error} {remedy}") from error
+    if network.weights_sha256 != sha256:
+        raise BundleError(
+            f"{weights}: these are not the weights that the model was built on; their SHA-256 is "
+            f"{network.weights_sha256 or 'none'}, not {sha256}. {remedy}"
+        )
+    return network
 
 
 @dataclass(frozen=True, eq=False)

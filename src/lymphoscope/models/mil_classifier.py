@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lymphoscope.cohort.bags import Bags, IntArray
 from lymphoscope.errors import InputError
-from lymphoscope.models.base import CellInput
+from lymphoscope.models.base import Beginning, CellInput
 from lymphoscope.models.clinical_inputs import Scaling
 from lymphoscope.models.headed_network import Fusion, HeadedNetwork
 from lymphoscope.models.heads.base import create_head
@@ -123,10 +123,11 @@ class MilClassifier(NetworkClassifier):
         """Whether age, count and sex change the result."""
         return self.fusion != "none"
 
-    def check_network(self) -> None:
-        """Raise the `InputError` of `fit` for a head that no patients could make fit."""
+    def check_network(self) -> Beginning:
+        """Nothing, or the `InputError` of `fit` for a head that no patients could make fit."""
         create_head(self.head, 1, width=self.width, fusion=self.fusion)
         self.check_selection()
+        return Beginning("", "")
 
     def _check_cells(self, bags: Bags) -> None:
         if np.ndim(bags.cells) != 2 or not np.issubdtype(np.asarray(bags.cells).dtype, np.floating):
@@ -150,7 +151,7 @@ class MilClassifier(NetworkClassifier):
         scaled = (np.asarray(bags.cells, dtype=np.float64) - mean) / deviation
         return torch.from_numpy(np.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32))
 
-    def _build(self) -> CellNetwork:
+    def _build(self, weights: str | None = None) -> CellNetwork:
         n_seen = n_columns = len(self.levels_[0])
         encoder: nn.Module = nn.Identity()
         if self.embedding:

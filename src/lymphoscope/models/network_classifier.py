@@ -15,7 +15,15 @@ from torch import Tensor, nn
 
 from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
 from lymphoscope.errors import InputError
-from lymphoscope.models.base import SCORED_FOLD, EpochClassifier, Explanation, Labels, State, check_labels
+from lymphoscope.models.base import (
+    SCORED_FOLD,
+    Beginning,
+    EpochClassifier,
+    Explanation,
+    Labels,
+    State,
+    check_labels,
+)
 from lymphoscope.models.clinical_inputs import ClinicalInputs, Scaling
 from lymphoscope.models.image_inputs import (
     HeadAlone,
@@ -30,6 +38,7 @@ from lymphoscope.models.learned import pack, pack_text, unpack, unpack_text
 from lymphoscope.models.networks.base import CellNetwork
 from lymphoscope.models.patient_calibration import PatientCalibration
 from lymphoscope.training.curves import Epoch
+from lymphoscope.training.learner import take_weights
 from lymphoscope.training.loop import Watch, balanced_counts, train
 from lymphoscope.training.machine import fastest_precision
 from lymphoscope.training.prediction import CellData
@@ -79,14 +88,22 @@ class NetworkClassifier(EpochClassifier):
         """The cells as `CellData` holds them."""
 
     @abstractmethod
-    def _build(self) -> CellNetwork:
-        """The network with fresh weights, drawn from torch's global generator."""
+    def _build(self, weights: str | None = None) -> CellNetwork:
+        """The network with fresh weights, drawn from torch's global generator.
+
+        `weights` are those that it is built from, for a network of that kind; the others leave them alone.
+        """
 
     @property
     def takes_clinical(self) -> bool:
         """Whether age, count and sex change the result."""
         with torch.device("meta"):  # no memory, no random numbers
             return self._build().takes_clinical
+
+    @property
+    def tuned(self) -> str:
+        """What was trained of a fitted model, in a sentence; "" where that is everything."""
+        return self.networks_[0].tuned()
 
     @property
     def chosen_(self) -> dict[str, Any]:
@@ -160,7 +177,7 @@ class NetworkClassifier(EpochClassifier):
         parts: FittedParts = unpack(FittedParts, state, "parts.")
         self.history_ = [Epoch.from_dict(each) for each in json.loads(unpack_text(state["history"]))]
         self.levels_ = parts.mean, parts.deviation
-        self.networks_ = networks_of(state, self._build)
+        self.networks_ = networks_of(state, self._build, self.weights, parts.weights_sha256)
         self.clinical_, self.calibration_ = parts.clinical, parts.calibration
         self.classes_ = np.array([0, 1])
         self.threshold_, self.weights_sha256_ = parts.threshold, parts.weights_sha256
@@ -168,14 +185,15 @@ class NetworkClassifier(EpochClassifier):
 
     def kept_parameters(self) -> dict[str, Any]:
         """Parameters as they are kept with a fitted model: neither folders nor devices of this machine."""
-        name = None if self.weights is None else Path(self.weights).name
-        elsewhere = {"weights": name, "device": "auto"}
+        file = self.weights is not None and Path(self.weights).exists()
+        elsewhere = {"weights": Path(str(self.weights)).name if file else self.weights, "device": "auto"}
         return {key: elsewhere.get(key, value) for key, value in super().kept_parameters().items()}
 
-    def check_network(self) -> None:
-        """Raise the `InputError` of `fit` for a network or weights that no patients could make fit."""
+    def check_network(self) -> Beginning:
+        """What a fit begins with, or its `InputError` for what no patients could make fit."""
         self.check_selection()
-        begin_network(self._build, self.weights, 0)
+        network, sha256 = begin_network(self._build, self.weights, 0)
+        return Beginning(sha256, network.tuned())
 
     def check_selection(self) -> None:
         """Raise an `InputError` where several networks would choose an epoch on patients that are scored."""
@@ -260,7 +278,7 @@ class NetworkClassifier(EpochClassifier):
         )
         learners: list[Any] = [learner, *(copy.deepcopy(learner) for _ in kept[1:])]
         for each, weights in zip(learners, kept, strict=True):
-            each.load_state_dict(weights)
+            take_weights(each, weights)
         self.networks_ += [each.network if isinstance(each, HeadAlone) else each for each in learners]
         self.history_ += [replace(epoch, member=member) for epoch in history]
         known = held_out[data.counts[held_out] > 0]

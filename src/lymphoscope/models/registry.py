@@ -100,7 +100,9 @@ def create_model(name: str, **overrides: Any) -> BagClassifier:
     """
     info = recipe_info(name)
     estimator = estimator_class(info)
-    settings = {**info.settings, **_budget(info, name), **_named_settings(name), **overrides}
+    settings = {**info.settings, **_budget(info, name), **_named_settings(name)}
+    options = overrides.get("options") or {}  # of the network, which a recipe may set under their own names
+    settings = {key: value for key, value in settings.items() if key not in options} | overrides
     return estimator(**_validated(info.name, estimator, settings))
 
 

@@ -382,7 +382,7 @@ class ScanClusters(BagClassifier):
             fall = patients.left_out(counts, bags.clinical, bags.patient_of_cell, cluster)
         return np.stack([1.0 - malignant, malignant], axis=1), fall
 
-    def _new_network(self) -> CellNetwork:
+    def _new_network(self, _weights: str | None = None) -> CellNetwork:
         return create_network(self.network, self.width, self.image_size // self.shrink)
 
     @property

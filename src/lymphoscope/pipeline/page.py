@@ -89,19 +89,22 @@ def probes(found: Sequence[Probe]) -> tuple[page.Probe, ...]:
 
 
 def weights(model: BagClassifier) -> tuple[tuple[str, str], ...]:
-    """Which published weights a fitted model began with, as a fact of the page; nothing without."""
+    """Which published weights a fitted model began with, and what was trained; nothing without."""
     if not isinstance(model, EpochClassifier) or model.weights is None:
         return ()
-    return (("Weights before training", f"{Path(model.weights).name}, SHA-256 {model.weights_sha256_}"),)
+    known = f"SHA-256 {model.weights_sha256_}" if model.weights_sha256_ else "untrained"
+    facts = [("Weights before training", f"{Path(model.weights).name}, {known}")]
+    return (*facts, *((("Trained", model.tuned),) if model.tuned else ()))
 
 
 def row_titles(found: measured.Ladder) -> dict[str, str]:
-    """Title by name of recipe; those that choose their epoch on the scored patients say so."""
-    return {
-        row.recipe: recipe_info(row.recipe).title
-        + (" (optimistic)" if row.evaluation.out_of_fold.optimistic else "")
-        for row in found.rows
-    }
+    """Title by name of recipe; those that choose their epoch on scored patients, or know nothing, say so."""
+    return {row.recipe: recipe_info(row.recipe).title + _mark(row) for row in found.rows}
+
+
+def _mark(row: measured.LadderRow) -> str:
+    found = row.evaluation.out_of_fold
+    return " (optimistic)" * found.optimistic + " (untrained)" * found.untrained
 
 
 def _rung(row: measured.LadderRow, title: str, chosen: bool) -> page.Rung:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from lymphoscope import _version
@@ -11,7 +10,6 @@ from lymphoscope.cohort.read import ReadOptions
 from lymphoscope.errors import InputError
 from lymphoscope.evaluation.optimism import honest_recipe
 from lymphoscope.evaluation.protocol import Protocol
-from lymphoscope.files import sha256_file
 from lymphoscope.models.base import EpochClassifier
 from lymphoscope.models.registry import create_model, public_name, recipe_info
 
@@ -105,14 +103,14 @@ class RunPlan:
         """Plain values for plan.json; of weights that are read from a file their hash, not where they lie."""
         reading = asdict(self.reading)
         model = create_model(self.recipe)
-        weights = model.weights if isinstance(model, EpochClassifier) else None
+        weights = isinstance(model, EpochClassifier) and model.weights
         return {
             "lymphoscope": _version.__version__,
             "cohort": cohort_name,
             "reading": {key: _plain(value) for key, value in reading.items()},
             "protocol": self.protocol.as_dict(),
             "recipe": public_name(self.recipe),
-            "weights_sha256": None if weights is None else sha256_file(Path(weights)),
+            "weights_sha256": model.check_network().weights_sha256 if weights else None,
             "refits": self.refits,
             "ignore": sorted(self.ignore),
             "submission": asdict(self.submission),

@@ -38,14 +38,14 @@ FACTS: Mapping[str, type | tuple[type, ...]] = {
 """What a prediction needs of a bundle besides the model."""
 
 
-def read_model(folder: Path) -> Bundle:
-    """The model that a run left in `folder`.
+def read_model(folder: Path, weights: Path | None = None) -> Bundle:
+    """The model that a run left in `folder`; `weights` if it does not hold those that it was built on.
 
     Raises
     ------
     BundleError : it cannot be read, or does not say what predictions need.
     """
-    bundle = load_bundle(folder)
+    bundle = load_bundle(folder, weights)
     _check_facts(bundle, folder)
     return bundle
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from lymphoscope.evaluation.scoring import Score
 from lymphoscope.pipeline.answers import Answers
 from lymphoscope.pipeline.run_folder import COHORT, DONE, altered, read_object
-from lymphoscope.stats.comparison import OPTIMISTIC
+from lymphoscope.stats.comparison import OPTIMISTIC, UNTRAINED
 from lymphoscope.stats.intervals import Interval
 
 Line = str | Table
@@ -72,11 +72,14 @@ def ladder_lines(ladder: Mapping[str, Any]) -> Iterator[Line]:
     for row in ladder["rows"]:
         overall, overlap = row["overall"], row["overlap"]
         numbers = (overall["balanced_accuracy"], overall["auc"], overlap["balanced_accuracy"])
-        mark = "\n[yellow]optimistic[/]" if row["optimistic"] else ""
+        marks = [mark for mark in ("optimistic", "untrained") if row[mark]]
+        mark = "".join(f"\n[yellow]{mark}[/]" for mark in marks)
         table.add_row(f"[bold]{row['recipe']}[/]", *(f"{_bounds(each)}{mark}" for each in numbers))
     yield table
     if any(row["optimistic"] for row in ladder["rows"]):
         yield f"[yellow]optimistic[/]: {OPTIMISTIC}. Expect less of patients that nobody has looked at."
+    if any(row["untrained"] for row in ladder["rows"]):
+        yield f"[yellow]untrained[/]: {UNTRAINED}. It is compared with nothing."
     yield ""
     for row in ladder["rows"]:
         for comparison in row["comparisons"]:

@@ -30,6 +30,7 @@ class Learner:
         )
         self._memory, self._clip_norm, self._steps = settings.average, settings.clip_norm, 0
         self._average = copy.deepcopy(network).requires_grad_(False) if settings.average else None
+        self._changing = set(changing(network))
 
     def begin(self, clinical: Tensor, labels: Tensor, criterion: Callable[[Tensor, Tensor], Tensor]) -> None:
         """Before the first step: what the network makes of the clinical values alone."""
@@ -44,7 +45,7 @@ class Learner:
 
     def weights(self) -> Weights:
         """A copy of those that predict."""
-        return {name: value.detach().clone() for name, value in self.judged.state_dict().items()}
+        return {name: value.detach().clone() for name, value in self._state(self.judged).items()}
 
     def set_rate(self, learning_rate: float) -> None:
         """The learning rate of the steps to come."""
@@ -66,8 +67,8 @@ class Learner:
         """Take the average on; the first steps are forgotten sooner, since they know least."""
         self._steps += 1
         memory = min(self._memory, self._steps / (self._steps + 9))
-        own = self.network.state_dict()
-        for name, value in average.state_dict().items():
+        own = self._state(self.network)
+        for name, value in self._state(average).items():
             if value.is_floating_point():
                 value.lerp_(own[name], 1 - memory)
             else:
@@ -75,9 +76,8 @@ class Learner:
 
     def tensors(self) -> Weights:
         """Everything that training on needs, by name."""
-        tensors = {_WEIGHTS + name: value for name, value in self.network.state_dict().items()}
+        tensors = self._own()
         if self._average is not None:
-            tensors |= {_AVERAGE + name: value for name, value in self._average.state_dict().items()}
             tensors[_STEPS] = torch.tensor(self._steps)
         for i, parameter in enumerate(self.parameters):
             for name, value in self.optimiser.state[parameter].items():
@@ -87,9 +87,7 @@ class Learner:
     @torch.no_grad()
     def take_up(self, tensors: Mapping[str, Tensor]) -> bool:
         """Go on from what `tensors` gave; False, and nothing changed, where they are of another network."""
-        own = {_WEIGHTS + name: value for name, value in self.network.state_dict().items()}
-        if self._average is not None:
-            own |= {_AVERAGE + name: value for name, value in self._average.state_dict().items()}
+        own = self._own()
         if any(name not in tensors for name in own):
             return False
         for name, value in own.items():
@@ -102,6 +100,27 @@ class Learner:
                 for name, value in under(f"{_OPTIMISER}{i}.", tensors).items()
             }
         return True
+
+    def _own(self) -> Weights:
+        """The network's tensors and those of its average, by the names that they are kept under."""
+        own = {_WEIGHTS + name: value for name, value in self._state(self.network).items()}
+        if self._average is not None:
+            own |= {_AVERAGE + name: value for name, value in self._state(self._average).items()}
+        return own
+
+    def _state(self, network: nn.Module) -> Weights:
+        return {name: value for name, value in network.state_dict().items() if name in self._changing}
+
+
+def changing(network: nn.Module) -> Weights:
+    """The tensors of a network's state that training may change: frozen parameters are left out."""
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    return {name: value for name, value in network.state_dict().items() if name not in frozen}
+
+
+def take_weights(network: nn.Module, weights: Weights) -> None:
+    """Put the tensors that `changing` names into `network`; what is frozen stays as it is."""
+    network.load_state_dict(network.state_dict() | weights)
 
 
 def under(start: str, tensors: Mapping[str, Tensor]) -> Weights:

@@ -23,7 +23,7 @@ from lymphoscope.training.augmentation import augment
 from lymphoscope.training.checkpoints import load_checkpoint, save_checkpoint
 from lymphoscope.training.choice import kept_epochs, learning_rate, out_of_patience
 from lymphoscope.training.curves import Epoch
-from lymphoscope.training.learner import Learner, Weights
+from lymphoscope.training.learner import Learner, Weights, changing, take_weights
 from lymphoscope.training.machine import autocast, beside, keep_memory, same_bits
 from lymphoscope.training.measuring import Tally, class_weights, prior_log_odds, training_loss, validate
 from lymphoscope.training.packing import Packing
@@ -100,10 +100,10 @@ def train(
             save_checkpoint(checkpoint, key, learner, history, kept)
         if watch:
             watch(history[-1])
-    network.load_state_dict(kept[-1] if kept else learner.judged.state_dict())
+    take_weights(network, kept[-1] if kept else learner.weights())
     network.eval()
     chosen = kept_epochs(history, settings)
-    return [replace(epoch, kept=epoch.number in chosen) for epoch in history], kept or [network.state_dict()]
+    return [replace(epoch, kept=epoch.number in chosen) for epoch in history], kept or [changing(network)]
 
 
 def _before_training(

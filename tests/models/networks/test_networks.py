@@ -6,10 +6,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lymphoscope.models.networks.attention import ChannelAttention, SpatialAttention
-from lymphoscope.models.networks.base import CellNetwork, create_network, list_networks
+from lymphoscope.models.networks.base import CellNetwork, _entries, create_network, list_networks
 from lymphoscope.models.networks.mobilenet import InvertedResidual
 
-NAMES = list_networks()
+NAMES = [name for name in list_networks() if not _entries[name].from_weights]
 
 
 def small(name: str, image_size: int = 40, width: float = 0.2) -> CellNetwork:

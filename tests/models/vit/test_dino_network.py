@@ -18,6 +18,7 @@ from vit_example import (
     SMALL,
     clinical,
     features,
+    learned,
     network,
     output,
     photographs,
@@ -32,10 +33,7 @@ from lymphoscope.encoders.published import VitShape
 from lymphoscope.errors import InputError
 from lymphoscope.models.vit.network import (
     DinoNetwork,
-    adapter_state,
-    frozen_sha256,
-    trainable_parameters,
-    tuning_sentence,
+    backbone_sha256,
 )
 from lymphoscope.training.packing import Packing
 
@@ -77,23 +75,24 @@ WHOLE = D + 17 * D + 4 * D + (D * 3 * 14 * 14 + D) + LAYERS * BLOCK + 2 * D
 )
 def test_the_number_of_trained_parameters(options: dict[str, Any], count: int) -> None:
     model = network(**options)
-    assert trainable_parameters(model) == count
-    assert sum(value.numel() for value in adapter_state(model).values()) == count
-    assert f"{count:,} of {sum(p.numel() for p in model.parameters()):,} parameters" in tuning_sentence(model)
+    assert sum(value.numel() for value in learned(model).values()) == count
+    assert f"{count:,} of {sum(p.numel() for p in model.parameters()):,} parameters" in model.tuned()
 
 
 def test_the_sentence_says_what_is_trained() -> None:
     adapters = LAYERS * ADAPTER + HEAD
     total = WHOLE + D + adapters
-    assert tuning_sentence(network()) == (
+    assert network().tuned() == (
         f"AdaptFormer in 3 of 3 blocks and the head: {adapters:,} of {total:,} parameters are trained "
         f"({adapters / total:.2%})."
     )
-    assert tuning_sentence(network(tuning="lora", blocks=1, trained_norms="all")).startswith(
-        "LoRA in 1 of 3 blocks and the head, 7 normalisations too: "
+    assert (
+        network(tuning="lora", blocks=1, trained_norms="all")
+        .tuned()
+        .startswith("LoRA in 1 of 3 blocks and the head, 7 normalisations too: ")
     )
-    assert tuning_sentence(network(tuning="linear")).startswith("The head: ")
-    assert tuning_sentence(network(tuning="full")).startswith("The whole transformer and the head: ")
+    assert network(tuning="linear").tuned().startswith("The head: ")
+    assert network(tuning="full").tuned().startswith("The whole transformer and the head: ")
 
 
 @pytest.mark.parametrize(
@@ -116,12 +115,12 @@ def test_an_adapted_network_begins_as_the_frozen_one(
 @pytest.mark.parametrize("norms", ["none", "all"])
 def test_training_leaves_the_frozen_weights_the_same_bytes(tuning: str, norms: str) -> None:
     model = network(tuning=tuning, trained_norms=norms)
-    hash_before, before, began = frozen_sha256(model), frozen_bytes(model), adapter_state(model)
+    before, began = frozen_bytes(model), learned(model)
     told = output(model)
     trained(model)
-    assert frozen_bytes(model) == before and frozen_sha256(model) == hash_before
+    assert frozen_bytes(model) == before
     # A bias of all keys alike changes no attention, so its gradient is rounding alone.
-    still = [name for name, value in adapter_state(model).items() if torch.equal(value, began[name])]
+    still = [name for name, value in learned(model).items() if torch.equal(value, began[name])]
     assert not [name for name in still if "k_proj" not in name]
     assert not torch.allclose(told, output(model))
 
@@ -241,9 +240,9 @@ def test_the_scale_multiplies_what_adapters_add() -> None:
 
 def test_only_a_random_transformer_is_untrained(tmp_path: Path) -> None:
     model = network(tuning="linear")
-    assert model.untrained
+    assert not model.weights_sha256
     save_dinov2(model.backbone, tmp_path / "vit")
-    assert not network(source=tmp_path / "vit").untrained
+    assert network(source=tmp_path / "vit").weights_sha256
 
 
 # ---- memory, precision, copies -----------------------------------------------------------------------------
@@ -277,7 +276,7 @@ def test_memory_is_bounded_and_the_gradients_are_the_same(tuning: str, options: 
     bounded, kept_bounded = gradients(network(tuning=tuning, **options))
     assert kept_bounded < kept / 2
     assert plain.keys() == bounded.keys()
-    assert plain.keys() == adapter_state(network(tuning=tuning)).keys()
+    assert plain.keys() == learned(network(tuning=tuning)).keys()
     for name, value in plain.items():
         torch.testing.assert_close(bounded[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
@@ -324,8 +323,9 @@ def test_a_copy_is_a_network_of_its_own(shape: VitShape) -> None:
 
 def test_memory_in_channels_last_changes_no_hash() -> None:
     model = network()
-    before = frozen_sha256(model)
-    assert frozen_sha256(model.to(memory_format=torch.channels_last)) == before  # type: ignore[call-overload]
+    before = backbone_sha256(model.backbone)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assert backbone_sha256(model.backbone) == before
 
 
 def test_the_package_imports_without_transformers() -> None:

@@ -156,3 +156,8 @@ def trained(model: DinoNetwork, steps: int = 3, rate: float = 1e-2) -> DinoNetwo
         functional.cross_entropy(model(images, clinical(6)), labels).backward()
         optimiser.step()
     return model
+
+
+def learned(model: DinoNetwork) -> dict[str, Tensor]:
+    """Copies of all that is trained."""
+    return {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}

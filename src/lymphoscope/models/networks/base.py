@@ -47,12 +47,17 @@ class CellNetwork(nn.Module, ABC):
     averages : a patient is the head of the mean features of its cells; else `bags` says what it is.
     frozen_features : `features` is not trained: its parameters require no gradient, its modules stay in
         `eval()` whatever `train()` says, and what it gives may be computed once.
+    built_from_weights : weights from elsewhere decide its shape, so that it is built from them. What stays
+        frozen of them is not kept with a fitted model, but read again.
+    weights_sha256 : of the weights that it was built from; "" where there were none.
     """
 
     takes_clinical: bool
     features_take_clinical: bool = False
     averages: bool = True
     frozen_features: bool = False
+    built_from_weights: bool = False
+    weights_sha256: str = ""
 
     @abstractmethod
     def features(self, images: Tensor, clinical: Tensor) -> Tensor:
@@ -104,6 +109,16 @@ class CellNetwork(nn.Module, ABC):
         """The modules that a public torchvision checkpoint fits, by the prefix of their keys there."""
         return None
 
+    def tuned(self) -> str:
+        """One sentence on what is trained of it, for people; "" where that is everything."""
+        return ""
+
+    def found_again(self) -> list[str]:
+        """Names of the tensors in its state that are read from its weights again, and so not kept."""
+        if not self.weights_sha256:
+            return []
+        return [name for name, parameter in self.named_parameters() if not parameter.requires_grad]
+
 
 Builder = Callable[..., CellNetwork]
 
@@ -112,23 +127,28 @@ Builder = Callable[..., CellNetwork]
 class _Entry:
     build: Builder
     smallest_image: int
+    from_weights: bool
 
 
 _entries: dict[str, _Entry] = {}
 
 
-def network(name: str, *, smallest_image: int = 32) -> Callable[[Builder], Builder]:
+def network(
+    name: str, *, smallest_image: int = 32, from_weights: bool = False
+) -> Callable[[Builder], Builder]:
     """Make a function (width, image_size, *, options) → network known under `name`.
 
     Its keyword-only parameters, with types and defaults, are the network's options; recipes set them by name.
-    `smallest_image` is the side in pixels below which nothing would be left of the image.
+    `smallest_image` is the side in pixels below which nothing would be left of the image. `from_weights`
+    makes it (width, image_size, weights, *, options): see `CellNetwork.built_from_weights`. Without them, on
+    torch's meta device, it gives something that is only asked what the options say; else an `InputError`.
     """
 
     def register(build: Builder) -> Builder:
         known = _entries.get(name)
         if known is not None and known.build.__module__ != build.__module__:
             raise ValueError(f"two networks are called {name}: {known.build.__module__}, {build.__module__}")
-        _entries[name] = _Entry(build, smallest_image)
+        _entries[name] = _Entry(build, smallest_image, from_weights)
         return build
 
     return register
@@ -153,7 +173,11 @@ def network_options(name: str) -> dict[str, inspect.Parameter]:
 
 
 def create_network(
-    name: str, width: float = 1.0, image_size: int = 112, options: Mapping[str, Any] | None = None
+    name: str,
+    width: float = 1.0,
+    image_size: int = 112,
+    options: Mapping[str, Any] | None = None,
+    weights: str | None = None,
 ) -> CellNetwork:
     """A network with fresh weights, drawn from torch's global generator.
 
@@ -163,6 +187,7 @@ def create_network(
     width : multiplies all numbers of channels and hidden units; 1 is the published size.
     image_size : side of the images in pixels.
     options : of this network; see `network_options`.
+    weights : that it is built from, for a network that is; the others take theirs by `load_backbone`.
 
     Raises
     ------
@@ -193,7 +218,8 @@ def create_network(
             found=", ".join(unknown),
             allowed=", ".join(network_options(name)) or "none",
         )
-    return entry.build(width, image_size, **options)
+    given = (weights,) if entry.from_weights else ()
+    return entry.build(width, image_size, *given, **options)
 
 
 def _found() -> Mapping[str, _Entry]:
@@ -259,4 +285,5 @@ def _misfit(own: Tensor, came: Tensor) -> str | None:
 
 def _with_backbone() -> list[str]:
     with torch.device("meta"):  # no memory, no random numbers
-        return [name for name in list_networks() if create_network(name).pretrained_parts() is not None]
+        names = [name for name, entry in _found().items() if not entry.from_weights]
+        return sorted(name for name in names if create_network(name).pretrained_parts() is not None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -67,7 +67,8 @@ class DinoNetwork(CellNetwork):
     ----------
     n_features : d, width of the features.
     adapted_blocks : numbers of the blocks with adapters.
-    untrained : the transformer is random: it has learned nothing, and no comparison should rank it.
+    weights_sha256 : of the transformer before it is tuned; "" of a random one, which has learned nothing, so
+        that no comparison should rank it.
 
     Notes
     -----
@@ -75,6 +76,7 @@ class DinoNetwork(CellNetwork):
     first step an adapted network gives what the frozen one gives. Frozen modules stay in `eval()`.
     """
 
+    built_from_weights = True
     backbone: Any  # mypy takes parts of a module for tensors
 
     def __init__(
@@ -106,7 +108,7 @@ class DinoNetwork(CellNetwork):
         scale = _DEFAULT_SCALE.get(tuning, 1.0) if adapter_scale is None else adapter_scale
         check_adapter(adapter_width, scale, adapter_dropout)
         self.backbone = load_dinov2(source, shape=shape, download=download)
-        self.untrained = str(source) == RANDOM
+        self.weights_sha256 = "" if str(source) == RANDOM else backbone_sha256(self.backbone)
         self.image_size, self.tuning, self.patch_mean = image_size, tuning, patch_mean
         self.takes_clinical, self.images_at_once = takes_clinical, images_at_once
         _check_image_size(image_size, self.backbone.config.patch_size)
@@ -148,6 +150,24 @@ class DinoNetwork(CellNetwork):
         """Logits (n, 2) of features (n, d), with the clinical values beside them if chosen."""
         return self.layers(torch.cat([features, clinical], dim=1) if self.takes_clinical else features)
 
+    def tuned(self) -> str:
+        """What is trained, and how much of everything it is."""
+        trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        all_of_it = sum(p.numel() for p in self.parameters())
+        n_blocks = len(self.backbone.encoder.layer)
+        chosen = f" in {len(self.adapted_blocks)} of {n_blocks} blocks" if self.adapted_blocks else ""
+        what = {
+            "adaptformer": f"AdaptFormer{chosen} and the head",
+            "lora": f"LoRA{chosen} and the head",
+            "linear": "The head",
+            "full": "The whole transformer and the head",
+        }[self.tuning]
+        norms = [part for part in self.backbone.modules() if isinstance(part, nn.LayerNorm)]
+        n_norms = sum(part.weight.requires_grad for part in norms)
+        beside = f", {n_norms} normalisations too" if n_norms and self.tuning != "full" else ""
+        share = f"{trained / all_of_it:.2%}"
+        return f"{what}{beside}: {trained:,} of {all_of_it:,} parameters are trained ({share})."
+
     def _look(self, images: Tensor) -> Tensor:
         tokens = self.backbone(images).last_hidden_state  # (n, 1 + registers + patches, hidden)
         if not self.patch_mean:
@@ -186,97 +206,16 @@ class DinoNetwork(CellNetwork):
         self.frozen_features = not any(p.requires_grad for p in self.backbone.parameters())
 
 
-# ---- what is trained and what is frozen --------------------------------------------------------------------
-
-
-def trainable_parameters(network: nn.Module) -> int:
-    """How many numbers are trained."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
-
-
-def tuning_sentence(network: DinoNetwork) -> str:
-    """One sentence on what is trained, for people."""
-    trained, all_of_it = trainable_parameters(network), sum(p.numel() for p in network.parameters())
-    n_blocks = len(network.backbone.encoder.layer)
-    chosen = f" in {len(network.adapted_blocks)} of {n_blocks} blocks" if network.adapted_blocks else ""
-    what = {
-        "adaptformer": f"AdaptFormer{chosen} and the head",
-        "lora": f"LoRA{chosen} and the head",
-        "linear": "The head",
-        "full": "The whole transformer and the head",
-    }[network.tuning]
-    norms = sum(
-        p.requires_grad
-        for m in network.backbone.modules()
-        if isinstance(m, nn.LayerNorm)
-        for p in m.parameters()
-    )
-    beside = f", {norms // 2} normalisations too" if norms and network.tuning != "full" else ""
-    return f"{what}{beside}: {trained:,} of {all_of_it:,} parameters are trained ({trained / all_of_it:.2%})."
-
-
-def adapter_state(network: nn.Module) -> dict[str, Tensor]:
-    """Copies, on the CPU, of all that is trained and nothing else, by name."""
-    return {
-        name: value.detach().cpu().contiguous().clone()
-        for name, value in network.named_parameters()
-        if value.requires_grad
-    }
-
-
-def frozen_sha256(network: DinoNetwork) -> str:
-    """SHA-256 of the names, kinds, shapes and bytes of the transformer's frozen weights.
-
-    The same for every `tuning` that freezes the same weights, on every machine and device.
-    """
+def backbone_sha256(backbone: nn.Module) -> str:
+    """SHA-256 of the names, kinds, shapes and bytes of a transformer's weights, however they were read."""
     digest = hashlib.sha256()
-    frozen = {
-        _unwrapped(name): value.detach()
-        for name, value in network.backbone.named_parameters()
-        if not value.requires_grad
-    }
-    for name, value in sorted(frozen.items()):
+    for name, value in sorted(backbone.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
-def load_adapter_state(network: DinoNetwork, state: Mapping[str, Tensor], frozen: str) -> None:
-    """Take up what `adapter_state` gave of a network whose frozen weights had the hash `frozen`.
-
-    Raises
-    ------
-    InputError : these frozen weights are others, or `state` is of another tuning. Nothing is changed then.
-    """
-    here = frozen_sha256(network)
-    if here != frozen:
-        raise InputError(
-            "what was learned belongs to another transformer",
-            found=f"frozen weights with SHA-256 {here}",
-            allowed=frozen,
-            remedy="Give the file or folder of weights that it was trained with.",
-        )
-    own = {name: value for name, value in network.named_parameters() if value.requires_grad}
-    unlike = sorted(own.keys() ^ state.keys())
-    unlike += [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
-    if unlike:
-        raise InputError(
-            "what was learned is of another tuning",
-            found=", ".join(unlike[:3]),
-            allowed=f"the {len(own)} trained tensors of this network with their shapes",
-            remedy="Build the network with the options that it was trained with.",
-        )
-    with torch.no_grad():
-        for name, value in own.items():
-            value.copy_(state[name])
-
-
 # ---- parts -------------------------------------------------------------------------------------------------
-
-
-def _unwrapped(name: str) -> str:
-    """The name of a weight in a transformer without adapters."""
-    return name.replace("mlp.layer_scale.", "layer_scale2.").replace(".frozen.", ".")
 
 
 def _adapters(network: DinoNetwork) -> list[ParallelAdapter | LowRankLinear]:

@@ -1,0 +1,101 @@
+"""DINOv2 with registers (Oquab et al. 2023, Darcet et al. 2023), tuned by adapters, as a network of cells."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lymphoscope.encoders.dinov2 import RANDOM
+from lymphoscope.encoders.published import VitShape
+from lymphoscope.errors import InputError
+from lymphoscope.models.networks.base import N_CLINICAL, CellNetwork, network
+from lymphoscope.models.networks.blocks import scaled
+from lymphoscope.models.vit.network import DinoNetwork, TrainedNorms, Tuning
+
+WEIGHTS = (
+    "a folder as transformers saves a DINOv2, a .safetensors or .pth of DINOv2 or DinoBloom, the name of a "
+    f'downloaded model as "facebook/dinov2-with-registers-small", or "{RANDOM}" for one that knows nothing'
+)
+
+
+class Unbuilt(CellNetwork):
+    """Stands in for the transformer, on torch's meta device alone, where only its options are asked for."""
+
+    built_from_weights = True
+
+    def __init__(self, takes_clinical: bool) -> None:
+        super().__init__()
+        self.takes_clinical = takes_clinical
+        self.layers = nn.Linear(3 + N_CLINICAL * takes_clinical, 2)
+
+    def features(self, images: Tensor, clinical: Tensor) -> Tensor:
+        """(n, 3) of nothing."""
+        return images.mean(dim=(2, 3))
+
+    def head(self, features: Tensor, clinical: Tensor) -> Tensor:
+        """(n, 2) of nothing."""
+        return self.layers(torch.cat([features, clinical], dim=1) if self.takes_clinical else features)
+
+
+@network("dinov2", smallest_image=14, from_weights=True)
+def dinov2(
+    width: float,
+    image_size: int,
+    weights: str | None,
+    *,
+    tuning: Tuning = "adaptformer",
+    adapter_width: int = 64,
+    adapter_scale: float | None = None,
+    learned_scale: bool = False,
+    adapter_dropout: float = 0.0,
+    blocks: int | None = None,
+    trained_norms: TrainedNorms = "none",
+    patch_mean: bool = False,
+    dense: bool = False,
+    clinical: bool = False,
+    checkpointing: bool = False,
+    images_at_once: int | None = None,
+    download: bool = False,
+) -> CellNetwork:
+    """A frozen vision transformer, what is tuned in it, and a head.
+
+    Parameters
+    ----------
+    width : of a random transformer alone; published ones have theirs.
+    weights : of the transformer; see `WEIGHTS`.
+    blocks : adapted blocks, counted from the last; None is all.
+    dense : the head has layers of 120, 84 and 2 and not one.
+    clinical : the head sees age, count and sex.
+    download : a model by name may be fetched over the network.
+
+    The others are those of `DinoNetwork`.
+    """
+    if weights is None and torch.empty(0).is_meta:
+        return Unbuilt(clinical)
+    if weights is None:
+        raise InputError(
+            "this network is built from a transformer that has learned something",
+            found="no weights",
+            allowed=WEIGHTS,
+            remedy="Download one where there is a network, or pretrain one, and name it: --weights PATH.",
+        )
+    if weights != RANDOM and width != 1:
+        raise InputError("weights from elsewhere have their own width", found=width, allowed="1")
+    return DinoNetwork(
+        weights,
+        image_size=image_size,
+        tuning=tuning,
+        adapter_width=adapter_width,
+        adapter_scale=adapter_scale,
+        learned_scale=learned_scale,
+        adapter_dropout=adapter_dropout,
+        blocks=blocks,
+        trained_norms=trained_norms,
+        patch_mean=patch_mean,
+        head="dense" if dense else "linear",
+        takes_clinical=clinical,
+        checkpointing=checkpointing,
+        images_at_once=images_at_once,
+        shape=VitShape(hidden=scaled(128, width)),
+        download=download,
+    )
