@@ -63,12 +63,21 @@ def dinov2(
     ----------
     width : of a random transformer alone; published ones have theirs.
     weights : of the transformer; see `WEIGHTS`.
-    blocks : adapted blocks, counted from the last; None is all.
-    dense : the head has layers of 120, 84 and 2 and not one.
+    tuning : what is trained beside the head: "adaptformer" an adapter parallel to the feed-forward network of
+        each block (Chen et al. 2022), "lora" low-rank updates of its queries, keys and values (Hu et al.
+        2021), "linear" nothing, "full" everything.
+    adapter_width : of an adapter's bottleneck, or the rank of an update.
+    adapter_scale : factor of what is added; None is 0.1 for AdaptFormer and 1 for LoRA.
+    learned_scale : the factor is trained too.
+    adapter_dropout : share dropped inside adapters in training.
+    blocks : that are adapted, counted from the last; None is all.
+    trained_norms : layer normalisations that are trained too: "none", the "final" one, or "all".
+    patch_mean : the head sees the mean of the patches beside the class token.
+    dense : the head has layers of 120, 84 and 2 units, not one layer.
     clinical : the head sees age, count and sex.
+    checkpointing : activations inside blocks are computed again for the gradient instead of kept.
+    images_at_once : at most so many go through the transformer together, which bounds the memory; None is all.
     download : a model by name may be fetched over the network.
-
-    The others are those of `DinoNetwork`.
     """
     if weights is None and torch.empty(0).is_meta:
         return Unbuilt(clinical)
