@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 
 from lymphoscope.cohort.bags import Bags
 from lymphoscope.errors import InputError
-from lymphoscope.models.clusters.features import cluster_counts
+from lymphoscope.models.clusters.features import cluster_counts, patient_table
+from lymphoscope.models.clusters.parts import CollapseWarning
 from lymphoscope.models.clusters.patients import PatientClassifier
 from lymphoscope.models.conformance import example_bags
 from lymphoscope.models.registry import create_model, recipe_info
-from lymphoscope.models.scan_clusters import CollapseWarning, ScanClusters
+from lymphoscope.models.scan_clusters import ScanClusters
+from lymphoscope.models.transductive import cells_alone
 
 SIDE = 32
 CLASSIFIERS = ("GaussianNB", "LogisticRegression", "RidgeClassifier")
@@ -88,16 +91,15 @@ def test_planted_proportions_are_learned(learned: tuple[ScanClusters, Bags, np.n
 
 
 def test_permuted_labels_give_nothing(learned: tuple[ScanClusters, Bags, np.ndarray]) -> None:
-    model, _, _ = learned
+    model, bags, labels = learned
     new, truth = planted(40, seed=1)
-    kept = model.parts_.patients
+    table = patient_table(cluster_counts(model.clusters_of(bags), bags.offsets, 3), bags.clinical)
     counts = cluster_counts(model.clusters_of(new), new.offsets, 3)
     found = []
     for seed in range(24):
-        y = np.random.default_rng(seed).permutation(kept.labels)
-        right = (
-            PatientClassifier.learn(kept.table, y, CLASSIFIERS, 0).probability(counts, new.clinical) >= 0.5
-        ) == truth
+        y = np.random.default_rng(seed).permutation(labels)
+        patients, _ = PatientClassifier.learn(table, y, CLASSIFIERS, 0)
+        right = (patients.probability(counts, new.clinical) >= 0.5) == truth
         found.append((right[truth == 1].mean() + right[truth == 0].mean()) / 2)
     assert abs(np.mean(found) - 0.5) < 3 * np.std(found, ddof=1) / np.sqrt(len(found))
 
@@ -118,6 +120,8 @@ def test_clusters_follow_the_planted_kinds(learned: tuple[ScanClusters, Bags, np
     assert purity / len(cluster) > 0.8  # without clusters about a half
     assert model.cell_features(new).shape[0] == len(cluster)
     assert model.cell_features(new[:0]).shape == (0, model.head_.layer.in_features)
+    rows = np.array([5, 2])
+    assert np.allclose(model.cell_features(new, rows), model.cell_features(new)[rows], atol=1e-5)
 
 
 def test_a_patients_numbers_are_of_all_its_cells(learned: tuple[ScanClusters, Bags, np.ndarray]) -> None:
@@ -132,7 +136,9 @@ def test_a_patients_numbers_are_of_all_its_cells(learned: tuple[ScanClusters, Ba
 def test_evidence_is_what_the_log_odds_fall_by(learned: tuple[ScanClusters, Bags, np.ndarray]) -> None:
     model, bags, _ = learned
     some = bags[:3]
-    p, evidence = model.predict_with_evidence(some)
+    said = model.explain(some)
+    p, evidence = said.probability, said.evidence
+    assert evidence is not None and np.array_equal(p, model.predict_proba(some))
     for cell in (0, 7, 17):
         kept, owner = np.delete(np.arange(18), cell), cell // 6
         rest = replace(some, cells=some.cells[kept], offsets=np.searchsorted(kept, some.offsets))
@@ -170,9 +176,10 @@ def test_taken_up_again_any_classifier_says_the_same(name: str) -> None:
     again = smoke(classifiers=(name,)).load_state(model.state())
     assert model.chosen_ == again.chosen_ == {"classifier": name}
     new, _ = planted(8, seed=1)
-    for first, second in zip(model.predict_with_evidence(new), again.predict_with_evidence(new), strict=True):
-        assert np.array_equal(first, second)
-    assert again.transductive is False and again.collapsed_ == model.collapsed_
+    first, second = model.explain(new), again.explain(new)
+    assert np.array_equal(first.probability, second.probability)
+    assert np.array_equal(first.evidence, second.evidence)
+    assert again.transductive_ is False and again.collapsed_ == model.collapsed_
 
 
 def test_a_forced_collapse_is_said() -> None:
@@ -194,18 +201,49 @@ def test_a_collapse_that_a_restart_mended_is_said_too(
     assert "1 of 2 attempts" in str(again.collapse_sentence_) and not again.collapsed_
 
 
-def test_unlabelled_cells_take_part_only_when_given_and_are_flagged() -> None:
+def test_unlabelled_cells_take_part_only_when_asked_for_and_are_flagged() -> None:
     bags, y = planted(16)
     others, _ = planted(8, seed=5)
     settings = {"classifiers": ("GaussianNB",), "least_evenness": 0.0}
     plain = smoke(**settings).fit(bags, y)
-    transductive = smoke(**settings).fit(bags, y, unlabelled=others)
-    shuffled = smoke(**settings).fit(bags, y, unlabelled=others[np.arange(8)[::-1]])
-    assert (plain.transductive, transductive.transductive) == (False, True)
+    asks = smoke(transductive=True, **settings)
+    transductive = clone(asks).fit(bags, y, unlabelled=others)
+    known = np.random.default_rng(0).random((8, 3))
+    named = replace(others[np.arange(8)[::-1]], clinical=known, patient_ids=bags.patient_ids[:8])
+    again = clone(asks).fit(bags, y, unlabelled=named)
+    assert (plain.transductive_, transductive.transductive_) == (False, True)
     assert not np.array_equal(plain.cluster_probabilities(bags), transductive.cluster_probabilities(bags))
-    assert np.array_equal(shuffled.predict_proba(bags), transductive.predict_proba(bags))
-    assert transductive.parts_.patients.table.shape[0] == 16
-    assert smoke(**settings).load_state(transductive.state()).transductive is True
+    assert np.array_equal(again.predict_proba(bags), transductive.predict_proba(bags))
+    assert len(transductive.inner_oof_) == transductive.comparison_.scores.shape[1] == 16
+    assert clone(asks).load_state(transductive.state()).transductive_ is True
+    without = clone(asks).fit(bags, y)
+    assert without.transductive_ is False
+    assert np.array_equal(without.predict_proba(bags), plain.predict_proba(bags))
+    with pytest.raises(InputError, match="not transductive"):
+        smoke(**settings).fit(bags, y, unlabelled=others)
+
+
+def test_cells_alone_are_all_that_is_left_of_a_patient() -> None:
+    bags, _ = planted(4)
+    alone = cells_alone(bags)
+    assert alone.cells is bags.cells and np.array_equal(alone.offsets, bags.offsets)
+    assert np.isnan(alone.clinical).all() and alone.patient_ids == ("0", "1", "2", "3")
+    assert {field.name for field in fields(alone)} == {
+        *("cells", "offsets", "clinical", "patient_ids", "columns"),
+    }
+
+
+def test_a_kept_model_holds_no_training_patient() -> None:
+    bags, y = planted(16)
+    model = smoke(classifiers=("GaussianNB",), least_evenness=0.0).fit(bags, y)
+    state = model.state()
+    numbers = np.concatenate([array.ravel() for array in state.values() if array.dtype.kind == "f"])
+    for column in (0, 2):
+        known = np.sort(bags.clinical[:, column])[1:-1]
+        assert not np.isin(known, numbers).any()
+    assert not model.holds_patients_
+    kept = smoke(classifiers=("KNeighborsClassifier",), least_evenness=0.0).fit(bags, y)
+    assert kept.holds_patients_
 
 
 def test_settled_keeps_the_choice(learned: tuple[ScanClusters, Bags, np.ndarray]) -> None:

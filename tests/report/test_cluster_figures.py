@@ -7,12 +7,11 @@ import re
 import numpy as np
 import pytest
 
-from lymphoscope.models.clusters.views import ClassifierScore, ClassShare, sample_cells
+from lymphoscope.models.clusters.views import ClassifierScore, ClassShare
 from lymphoscope.report import cluster_figures
 from lymphoscope.stats.intervals import Interval
 
-IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3)).astype(np.uint8)
-PROBABILITIES = np.eye(3)[np.array([0] * 7 + [1] * 5)]
+CLUSTER = np.array([0] * 7 + [1] * 5)
 PLACES = np.random.default_rng(1).normal(size=(12, 2))
 SCORES = [
     ClassifierScore("GaussianNB", Interval(0.8, 0.7, 0.9), (0.7, 0.9), True),
@@ -20,15 +19,14 @@ SCORES = [
 ]
 SHARES = [
     ClassShare(0, Interval(0.2, 0.1, 0.3), Interval(0.6, 0.5, 0.7)),
-    ClassShare(1, Interval(0.8, 0.7, 0.9), Interval(0.4, 0.3, 0.5)),
+    ClassShare(1, Interval(0.8, np.nan, np.nan), Interval(0.4, 0.3, 0.5)),
 ]
 
 
 def all_figures() -> dict[str, str]:
     return {
-        "samples": cluster_figures.samples_figure(IMAGES, sample_cells(PROBABILITIES, 5), "samples"),
         "shares": cluster_figures.shares_figure(SHARES, "shares"),
-        "map": cluster_figures.map_figure(PLACES, PROBABILITIES.argmax(axis=1), "map"),
+        "map": cluster_figures.map_figure(PLACES, CLUSTER, "map"),
         "classifiers": cluster_figures.classifiers_figure(SCORES, "classifiers"),
     }
 
@@ -46,18 +44,24 @@ def test_they_are_standalone_pictures_and_the_same_bytes_every_time(figures: dic
 
 def test_they_say_what_they_were_given(figures: dict[str, str]) -> None:
     for name, words in {
-        "samples": ["1", "2", "3"],
         "shares": ["1", "2", "reactive", "malignant"],
-        "map": ["1", "2"],
+        "map": ["1", "2", "Cluster"],
         "classifiers": ["GaussianNB", "SVC"],
     }.items():
         for word in words:
             assert re.search(rf">\s*{word}\s*<", figures[name]), (name, word)
-    assert figures["samples"].count("<image") == 5 + 5  # none of the empty cluster
 
 
 def test_nothing_to_show_is_no_error() -> None:
-    nothing = [np.empty(0, dtype=np.int64)] * 2
-    assert "<image" not in cluster_figures.samples_figure(IMAGES, nothing, "samples")
     assert cluster_figures.classifiers_figure([], "classifiers").startswith("<svg ")
-    assert cluster_figures.map_figure(PLACES[:0], np.empty(0, dtype=np.int64), "map").startswith("<svg ")
+    assert cluster_figures.map_figure(PLACES[:0], CLUSTER[:0], "map").startswith("<svg ")
+    assert cluster_figures.shares_figure([], "shares").startswith("<svg ")
+
+
+def test_marks_shrink_in_a_crowd_and_many_clusters_differ() -> None:
+    places, cluster = np.random.default_rng(0).normal(size=(44, 2)), np.arange(44)
+    svg = cluster_figures.map_figure(places, cluster, "map")
+    assert re.search(r">\s*44\s*<", svg)
+    looks = {(cluster_figures._MARKERS[i % 11], cluster_figures._SHADES[i % 4]) for i in range(len(cluster))}
+    assert len(looks) == 44
+    assert cluster_figures._mark_size(2000) < cluster_figures._mark_size(300)

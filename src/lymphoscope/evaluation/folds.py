@@ -46,6 +46,7 @@ from lymphoscope.evaluation.resampling import (
     seeded,
 )
 from lymphoscope.models.base import BagClassifier, EpochClassifier
+from lymphoscope.models.transductive import cells_alone, is_transductive
 from lymphoscope.stats.thresholds import referral_threshold
 
 CHECKPOINT = ".training.safetensors"
@@ -158,6 +159,7 @@ def out_of_fold(
         wished_sensitivity,
         optimistic=network is not None and network.optimistic,
         untrained=network is not None and network.untrained,
+        transductive=is_transductive(model),
     )
 
 
@@ -232,7 +234,8 @@ def _key(
 def _fold(task: _Task, bags: Bags, y: IntArray) -> store.Arrays:
     """Fit, predict, and leave the piece behind.
 
-    Test labels are looked at by one kind of model alone, which says so: selection "scored-fold".
+    Test labels are looked at by one kind of model alone, which says so: selection "scored-fold". The cells of
+    test patients, and nothing else of them, are shown to another that says so: a transductive one.
     """
     began = time.perf_counter()
     split, model = task.split, task.model
@@ -286,6 +289,8 @@ def _fitted(task: _Task, bags: Bags, y: IntArray, seed: int) -> BagClassifier:
     """The fold's model; one that is trained in epochs keeps each on disk, and is resumed from there."""
     split, model = task.split, seeded(task.model, seed)
     train, y_train = bags[split.train], y[split.train]
+    if is_transductive(model):
+        return model.fit(train, y_train, unlabelled=cells_alone(bags[split.test]))
     if not isinstance(model, EpochClassifier):
         return model.fit(train, y_train)
     return model.fit(

@@ -56,6 +56,7 @@ class OutOfFold:
     shares : how much of the decision on each tested patient came from where, (n_tested,) by name, in the
         first repeat; empty where the model cannot say.
     optimistic : the epoch was chosen on the patients that were scored.
+    transductive : the cells of the patients that were scored, without anything else, took part in learning.
     untrained : the model builds on weights that have learned nothing: a test of the software, never ranked.
     mean_training_patients : number of patients a model was trained on, mean over splits.
     n_patients : patients in all splits, trained on or tested.
@@ -87,6 +88,7 @@ class OutOfFold:
     shares: dict[str, FloatArray]
     optimistic: bool
     untrained: bool
+    transductive: bool
     mean_training_patients: float
     n_patients: int
     seconds: float
@@ -117,6 +119,7 @@ def assemble(
     *,
     optimistic: bool,
     untrained: bool,
+    transductive: bool,
 ) -> OutOfFold:
     """What all folds found, patient by patient; `pieces` in the order of `splits`."""
     repeats = max(split.repeat for split in splits) + 1
@@ -187,6 +190,7 @@ def assemble(
         shares=shares,
         optimistic=optimistic,
         untrained=untrained,
+        transductive=transductive,
         mean_training_patients=float(np.mean([len(split.train) for split in splits])),
         n_patients=len(np.union1d(tested, trained)),
         seconds=float(sum(float(piece["seconds"]) for piece in pieces)),

@@ -17,6 +17,7 @@ from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
 from lymphoscope.cohort.splits import repeated_stratified
 from lymphoscope.models.base import BagClassifier, EpochClassifier, Explanation
 from lymphoscope.models.registry import create_model
+from lymphoscope.models.transductive import cells_alone, is_transductive
 from lymphoscope.training.curves import Epoch
 
 Result = TypeVar("Result")
@@ -54,9 +55,15 @@ def fit(
     *,
     watch: Watch | None = None,
     checkpoint: Path | None = None,
+    unlabelled: Bags | None = None,
 ) -> BagClassifier:
-    """A fitted clone of `model`; one that is trained in epochs tells `watch` of each, and is resumed."""
+    """A fitted clone of `model`; one that is trained in epochs tells `watch` of each, and is resumed.
+
+    A transductive one is shown the cells of `unlabelled`, who are to be predicted.
+    """
     copy = seeded(model, seed)
+    if is_transductive(copy) and unlabelled is not None and len(unlabelled):
+        return copy.fit(bags, y, unlabelled=cells_alone(unlabelled))
     if isinstance(copy, EpochClassifier):
         return copy.fit(bags, y, watch=watch, checkpoint=checkpoint)
     return copy.fit(bags, y)

@@ -122,6 +122,7 @@ class Evaluation:
             "recipe": self.recipe,
             "optimistic": self.out_of_fold.optimistic,
             "untrained": self.out_of_fold.untrained,
+            "transductive": self.out_of_fold.transductive,
             "protocol": self.protocol.as_dict(),
             "overall": self.overall.as_dict(),
             "overlap": self.overlap.as_dict(),

@@ -13,7 +13,7 @@ from lymphoscope.cohort.bags import Bags, IntArray
 from lymphoscope.errors import InputError
 from lymphoscope.models.clinical_inputs import Scaling
 from lymphoscope.models.headed_network import Fusion, headed
-from lymphoscope.models.image_inputs import AUGMENTATIONS, pixels
+from lymphoscope.models.image_inputs import AUGMENTATIONS, evened, pixels
 from lymphoscope.models.network_classifier import NetworkClassifier
 from lymphoscope.models.networks.base import CellNetwork, create_network
 from lymphoscope.training.augmentation import IMAGENET, Normalisation
@@ -35,6 +35,8 @@ class ImageClassifier(NetworkClassifier):
     options : of the network, by name; a recipe may set each like a parameter of its own.
     image_size : side in pixels of the centre of each photograph that it sees.
     segmented : what is not the cell is painted over before the network sees it.
+    evened : every channel of every photograph is given the same mean and deviation before, so that light and
+        the strength of the stain tell patients apart no more.
     head : of multiple-instance learning, in place of the network's own; see `lymphoscope.models.heads`. The
         unit must then be the patient.
     fusion : how the clinical values join such a head.
@@ -89,6 +91,7 @@ class ImageClassifier(NetworkClassifier):
         options: dict[str, str | int | float | bool | None] | None = None,
         image_size: Annotated[int, Ge(16), Le(224)] = 112,
         segmented: bool = False,
+        evened: bool = False,
         head: str | None = None,
         fusion: Fusion = "none",
         unit: Unit = "cell",
@@ -129,6 +132,7 @@ class ImageClassifier(NetworkClassifier):
         self.options = options
         self.image_size = image_size
         self.segmented = segmented
+        self.evened = evened
         self.head = head
         self.fusion = fusion
         self.unit = unit
@@ -170,11 +174,12 @@ class ImageClassifier(NetworkClassifier):
     def _learn_levels(self, bags: Bags, rows: IntArray) -> None:
         known = IMAGENET
         if self.normalisation == "cohort":
-            known = Normalisation.of(pixels(bags, self.image_size), rows)
+            known = Normalisation.of(self._cells(bags), rows)
         self.levels_ = np.array(known.mean), np.array(known.deviation)
 
     def _cells(self, bags: Bags) -> Tensor:
-        return pixels(bags, self.image_size)
+        cells = pixels(bags, self.image_size)
+        return evened(cells) if self.evened else cells
 
     def _build(self, weights: str | None = None) -> CellNetwork:
         network = create_network(self.network, self.width, self.image_size, self.options, weights)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
@@ -13,12 +12,13 @@ from sklearn.base import clone
 
 from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
 from lymphoscope.errors import InputError
-from lymphoscope.models.base import BagClassifier, CellInput, Labels, State, check_labels
+from lymphoscope.models.base import BagClassifier, CellInput, Explanation, Labels, State, check_labels
 from lymphoscope.models.clusters.cells import Cells, all_features, shrunk
-from lymphoscope.models.clusters.classifiers import comparable, make_classifier
+from lymphoscope.models.clusters.classifiers import Comparison, comparable, make_classifier
 from lymphoscope.models.clusters.contrastive import PretextSettings
 from lymphoscope.models.clusters.features import cluster_counts, patient_table
 from lymphoscope.models.clusters.merging import merge_clusters, merged
+from lymphoscope.models.clusters.parts import ClusterParts, CollapseWarning
 from lymphoscope.models.clusters.patients import PatientClassifier
 from lymphoscope.models.clusters.scan import ClusterHeads, ScanSettings
 from lymphoscope.models.clusters.search import CollapseRule, Found, cluster_probabilities, find_clusters
@@ -26,37 +26,11 @@ from lymphoscope.models.image_inputs import canonical_order, joined, pixels
 from lymphoscope.models.image_networks import begin_network, network_state, networks_of
 from lymphoscope.models.learned import pack, unpack
 from lymphoscope.models.networks.base import CellNetwork, create_network
+from lymphoscope.models.transductive import TransductiveClassifier
 from lymphoscope.training.machine import same_bits
 
 
-class CollapseWarning(UserWarning):
-    """Clusters are used so unevenly that they say little of the cells."""
-
-
-@dataclass(frozen=True)
-class ClusterParts:
-    """What a `ScanClusters` learns beside the weights of its network.
-
-    Attributes
-    ----------
-    groups : merged cluster of each cluster, (n_clusters,).
-    evenness, kept, collapsed, pretext_losses, losses, confident : as in `Found`.
-    transductive : cells of other patients than the labelled ones had a say in the clusters.
-    """
-
-    threshold: float
-    groups: IntArray
-    evenness: FloatArray
-    kept: int
-    collapsed: bool
-    pretext_losses: FloatArray
-    losses: FloatArray
-    confident: FloatArray
-    transductive: bool
-    patients: PatientClassifier
-
-
-class ScanClusters(BagClassifier):
+class ScanClusters(TransductiveClassifier):
     """SCAN's clusters of cells, and the scikit-learn classifier that did best with them in inner folds.
 
     Without looking at labels a network learns to tell cells apart, then clusters that a cell shares with its
@@ -69,10 +43,12 @@ class ScanClusters(BagClassifier):
     Clusters that have collapsed are begun anew by rule (`models.clusters.search.find_clusters`); where that
     does not help, the model says so: a `CollapseWarning`, and `collapsed_`.
 
-    A fitted classifier of scikit-learn cannot be kept as arrays. So the training patients' table and labels
-    are kept, and the classifier is fitted again when the state is taken up: the same one with the same
-    version of scikit-learn. A kept model therefore holds age, sex, count and label of every training patient,
-    without names.
+    A kept model holds the numbers that the classifier consists of, and of the training patients the least
+    and the greatest value, mean and 90th percentile of each column. Classifiers that compare new patients
+    with the training patients (`models.clusters.kept.HOLDS_PATIENTS`) cannot do without: where one of these
+    is chosen, the kept model holds shares, age, sex, count and label of every training patient, without
+    names, and the classifier is fitted again when the state is taken up. `holds_patients_` says so; leave
+    these out of `classifiers` where a model is to be passed on.
 
     Parameters
     ----------
@@ -100,6 +76,8 @@ class ScanClusters(BagClassifier):
     least_evenness : entropy of the clusters' use over its largest value, below which they have collapsed.
     restarts : at most, after a collapse.
     classifiers : names of those to compare; None compares all of scikit-learn's that fit.
+    transductive : cells of the patients that will be predicted take part in learning the clusters, without
+        anything else that is known of them. Says nothing of a patient who comes later.
     device : "auto" takes a graphics processor where there is one.
     random_state : seed of everything.
     """
@@ -110,6 +88,8 @@ class ScanClusters(BagClassifier):
     head_: ClusterHeads
     parts_: ClusterParts
     inner_oof_: FloatArray
+    comparison_: Comparison
+    """How the classifiers did on held-out training patients, in the order of `fit`; not part of the state."""
 
     def __init__(
         self,
@@ -136,6 +116,7 @@ class ScanClusters(BagClassifier):
         least_evenness: Annotated[float, Ge(0), Le(1)] = 0.5,
         restarts: Annotated[int, Ge(0)] = 2,
         classifiers: tuple[str, ...] | None = None,
+        transductive: bool = False,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         random_state: Annotated[int, Ge(0)] = 0,
     ) -> None:
@@ -162,6 +143,7 @@ class ScanClusters(BagClassifier):
         self.least_evenness = least_evenness
         self.restarts = restarts
         self.classifiers = classifiers
+        self.transductive = transductive
         self.device = device
         self.random_state = random_state
 
@@ -171,7 +153,7 @@ class ScanClusters(BagClassifier):
         return True
 
     @property
-    def transductive(self) -> bool:
+    def transductive_(self) -> bool:
         """Whether `fit` was given cells of unlabelled patients, so that scores on these are transductive."""
         self.check_fitted()
         return self.parts_.transductive
@@ -183,6 +165,12 @@ class ScanClusters(BagClassifier):
         return {"classifier": self.parts_.patients.chosen}
 
     @property
+    def holds_patients_(self) -> bool:
+        """Whether the state holds the training patients' numbers and labels; see the class."""
+        self.check_fitted()
+        return self.parts_.patients.classifier.holds_patients
+
+    @property
     def collapsed_(self) -> bool:
         """Whether the clusters had collapsed after the last restart too."""
         self.check_fitted()
@@ -192,18 +180,7 @@ class ScanClusters(BagClassifier):
     def collapse_sentence_(self) -> str | None:
         """What a reader of results must know about a collapse; None where there was none at all."""
         self.check_fitted()
-        tries, even = len(self.parts_.evenness), float(self.parts_.evenness[self.parts_.kept])
-        limit = f"evenness {even:.2f}, where at least {self.least_evenness:g} is wanted"
-        if self.parts_.collapsed:
-            return (
-                f"The clusters of cells have collapsed in each of {tries} attempts ({limit}): most cells are "
-                "in a few clusters, and what the model says rests on the clinical values more than on cells."
-            )
-        if tries > 1:
-            return (
-                f"The clusters of cells had collapsed in {tries - 1} of {tries} attempts; the last one held."
-            )
-        return None
+        return self.parts_.collapse_sentence(self.least_evenness)
 
     def fit(self, bags: Bags, y: Labels, *, unlabelled: Bags | None = None) -> Self:
         """Learn from `bags` with labels `y`, shape (n_patients,), each 0 or 1.
@@ -211,17 +188,17 @@ class ScanClusters(BagClassifier):
         Parameters
         ----------
         unlabelled : other patients, whose cells, and nothing else, take part in learning the clusters and in
-            merging them. If these are the patients that will be scored, the clusters have seen their cells:
-            this is transductive, must be named so, and is not what a new patient would get.
+            merging them; refused unless `transductive`, and without them the clusters are those of `bags`.
         """
         labels = check_labels(bags, y)
-        self._check(bags)
+        self._check(bags, unlabelled)
         order = _order(bags)
         with same_bits(self._device):
             found, groups, cluster = self._clusters(bags, order, unlabelled)
         counts = cluster_counts(cluster, bags.offsets, int(groups.max()) + 1)
         table = patient_table(counts, bags.clinical)[order]
         names = comparable() if self.classifiers is None else self.classifiers
+        patients, compared = PatientClassifier.learn(table, labels[order], names, self.random_state)
         self.network_, self.head_ = found.network, found.head
         self.parts_ = ClusterParts(
             threshold=float(labels.mean()),
@@ -233,11 +210,12 @@ class ScanClusters(BagClassifier):
             losses=found.losses,
             confident=found.confident,
             transductive=unlabelled is not None,
-            patients=PatientClassifier.learn(table, labels[order], names, self.random_state),
+            patients=patients,
         )
         self.classes_, self.threshold_ = np.array([0, 1]), self.parts_.threshold
         self.inner_oof_ = np.empty(len(bags))
-        self.inner_oof_[order] = self.parts_.patients.held_out_probability()
+        self.inner_oof_[order] = patients.held_out_probability(compared)
+        self.comparison_ = compared.ordered(order)
         if self.collapsed_:
             warnings.warn(str(self.collapse_sentence_), CollapseWarning, stacklevel=2)
         return self
@@ -253,9 +231,9 @@ class ScanClusters(BagClassifier):
         """
         return self._answer(bags, evidence=True)[1]
 
-    def predict_with_evidence(self, bags: Bags) -> tuple[FloatArray, FloatArray]:
-        """`predict_proba` and `cell_evidence` in one pass over the photographs."""
-        return self._answer(bags, evidence=True)
+    def explain(self, bags: Bags) -> Explanation:
+        """Both in one pass over the photographs."""
+        return Explanation(*self._answer(bags, evidence=True), {})
 
     def cluster_probabilities(self, bags: Bags) -> FloatArray:
         """Probability of each merged cluster for each cell, (n_cells, n_merged)."""
@@ -267,12 +245,16 @@ class ScanClusters(BagClassifier):
         """The merged cluster of each cell, (n_cells,), 0 to `merged_clusters` − 1."""
         return np.asarray(self.cluster_probabilities(bags).argmax(axis=1))
 
-    def cell_features(self, bags: Bags) -> FloatArray:
-        """What the backbone sees in each cell, (n_cells, n_features): the space of the clusters."""
+    def cell_features(self, bags: Bags, rows: IntArray | None = None) -> FloatArray:
+        """What the backbone sees in cells, all or those at `rows`: the space of the clusters.
+
+        (n_cells, n_features)
+        """
         self.check_fitted()
-        if len(bags.cells) == 0:
+        rows = np.arange(len(bags.cells)) if rows is None else rows
+        if len(rows) == 0:
             return np.empty((0, self.head_.layer.in_features))
-        seen = all_features(self.network_, self._cells(bags, np.arange(len(bags.cells))))
+        seen = all_features(self.network_, self._cells(bags, rows))
         return np.asarray(seen.double().cpu().numpy())
 
     def patient_table(self, bags: Bags) -> FloatArray:
@@ -288,7 +270,7 @@ class ScanClusters(BagClassifier):
         return {**network_state([self.network_]), **head, **pack(self.parts_, "parts.")}
 
     def load_state(self, state: State) -> Self:
-        """Take up what `state` returned; the classifier is fitted again on the table that it holds."""
+        """Take up what `state` returned; how the classifiers compared is not known any more."""
         self.parts_ = unpack(ClusterParts, state, "parts.")
         self.network_ = networks_of(state, self._new_network)[0]
         weight, bias = (
@@ -308,9 +290,14 @@ class ScanClusters(BagClassifier):
         """Parameters as they are kept with a fitted model, of the machine that fitted it nothing."""
         return super().kept_parameters() | {"device": "auto"}
 
-    def _check(self, bags: Bags) -> None:
+    def _check(self, bags: Bags, unlabelled: Bags | None) -> None:
         """Raise the `InputError` that long learning would only end with."""
         pixels(bags, self.image_size)
+        if unlabelled is not None and not self.transductive:
+            raise InputError(
+                "cells of the patients to be predicted were given to a model that is not transductive",
+                remedy="Create it with transductive=True, so that its results are named so.",
+            )
         for name in self.classifiers or ():
             make_classifier(name, self.random_state)
         if self.merged_clusters > self.clusters:

@@ -14,6 +14,7 @@ from lymphoscope.evaluation.triage import bootstrap_refits, choose_referral_thre
 from lymphoscope.models.base import BagClassifier, EpochClassifier
 from lymphoscope.models.bundle import Bundle
 from lymphoscope.models.registry import create_model
+from lymphoscope.models.transductive import is_transductive
 from lymphoscope.pipeline.plan import RunPlan
 from lymphoscope.pipeline.preparation import Prepared
 from lymphoscope.pipeline.run_folder import COHORT, RunFolder
@@ -32,12 +33,21 @@ def fit_final(
 ) -> Bundle:
     """The model that the user keeps; what it chose is fixed in its refits."""
     recipe, y, seed = create_model(plan.kept), prepared.labels, plan.protocol.seed
-    bags = prepared.bags_for(recipe)[prepared.labelled]
+    everybody = prepared.bags_for(recipe)
+    bags = everybody[prepared.labelled]
     wished = plan.protocol.wished_sensitivity
     with _shown(recipe, y, plan.recipe_name, progress, track) as (watch, watch_inner):
         with one_thread(recipe):
             checkpoint = folder / "pieces" / f"final{CHECKPOINT}"
-            model = fit(recipe, bags, y, derived_seed(seed, FIT), watch=watch, checkpoint=checkpoint)
+            model = fit(
+                recipe,
+                bags,
+                y,
+                derived_seed(seed, FIT),
+                watch=watch,
+                checkpoint=checkpoint,
+                unlabelled=everybody[prepared.unlabelled] if is_transductive(recipe) else None,
+            )
         threshold = choose_referral_threshold(
             recipe, bags, y, wished, seed=derived_seed(seed, REFERRAL), fitted=model, watch=watch_inner
         )

@@ -98,13 +98,18 @@ def weights(model: BagClassifier) -> tuple[tuple[str, str], ...]:
 
 
 def row_titles(found: measured.Ladder) -> dict[str, str]:
-    """Title by name of recipe; those that choose their epoch on scored patients, or know nothing, say so."""
+    """Title by name of recipe; optimistic, untrained and transductive ones say so."""
     return {row.recipe: recipe_info(row.recipe).title + _mark(row) for row in found.rows}
 
 
 def _mark(row: measured.LadderRow) -> str:
     found = row.evaluation.out_of_fold
-    return " (optimistic)" * found.optimistic + " (untrained)" * found.untrained
+    marks = {
+        "optimistic": found.optimistic,
+        "untrained": found.untrained,
+        "transductive": found.transductive,
+    }
+    return "".join(f" ({mark})" for mark, holds in marks.items() if holds)
 
 
 def _rung(row: measured.LadderRow, title: str, chosen: bool) -> page.Rung:

@@ -33,6 +33,7 @@ from lymphoscope.pipeline.answers import (
     predictions_csv,
     submission_csv,
 )
+from lymphoscope.pipeline.cluster_page import clusters
 from lymphoscope.pipeline.evaluate import ladder_with
 from lymphoscope.pipeline.final_model import fit_final
 from lymphoscope.pipeline.plan import RunPlan
@@ -284,6 +285,7 @@ def _content(prepared: Prepared, plan: RunPlan, bundle: Bundle, found: Found) ->
         swing=page.swing(swing_of_a_test_set(row.evaluation.out_of_fold)),
         probes=page.probes(found.probes),
         training=training(found.ladder),
+        clusters=clusters(prepared, bundle.model),
         findings=(*prepared.findings, *(probe.finding for probe in found.probes if probe.warns)),
         methods=_methods(prepared, plan, bundle),
     )

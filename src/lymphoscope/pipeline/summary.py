@@ -14,7 +14,7 @@ from rich.table import Table
 from lymphoscope.evaluation.scoring import Score
 from lymphoscope.pipeline.answers import Answers
 from lymphoscope.pipeline.run_folder import COHORT, DONE, altered, read_object
-from lymphoscope.stats.comparison import OPTIMISTIC, UNTRAINED
+from lymphoscope.stats.comparison import OPTIMISTIC, TRANSDUCTIVE, UNTRAINED
 from lymphoscope.stats.intervals import Interval
 
 Line = str | Table
@@ -72,14 +72,16 @@ def ladder_lines(ladder: Mapping[str, Any]) -> Iterator[Line]:
     for row in ladder["rows"]:
         overall, overlap = row["overall"], row["overlap"]
         numbers = (overall["balanced_accuracy"], overall["auc"], overlap["balanced_accuracy"])
-        marks = [mark for mark in ("optimistic", "untrained") if row[mark]]
+        marks = [mark for mark in ("optimistic", "untrained", "transductive") if row.get(mark)]
         mark = "".join(f"\n[yellow]{mark}[/]" for mark in marks)
         table.add_row(f"[bold]{row['recipe']}[/]", *(f"{_bounds(each)}{mark}" for each in numbers))
     yield table
     if any(row["optimistic"] for row in ladder["rows"]):
         yield f"[yellow]optimistic[/]: {OPTIMISTIC}. Expect less of patients that nobody has looked at."
-    if any(row["untrained"] for row in ladder["rows"]):
+    if any(row.get("untrained") for row in ladder["rows"]):
         yield f"[yellow]untrained[/]: {UNTRAINED}. It is compared with nothing."
+    if any(row.get("transductive") for row in ladder["rows"]):
+        yield f"[yellow]transductive[/]: {TRANSDUCTIVE}."
     yield ""
     for row in ladder["rows"]:
         for comparison in row["comparisons"]:

@@ -1,4 +1,4 @@
-"""Figures of clusters of cells: samples, shares by class, a map, and the classifiers that use them."""
+"""Figures of clusters of cells: shares by class, a map, and the classifiers that use them."""
 
 from __future__ import annotations
 
@@ -24,35 +24,13 @@ from lymphoscope.report.figures import (
 )
 from lymphoscope.stats.intervals import Interval
 
-MOST_POINTS = 4000
-"""Cells on the map; more would only hide one another."""
-
-_MARKERS = "os^vD<>pP*Xh"
-
-
-def samples_figure(images: npt.NDArray[np.uint8], shown: Sequence[npt.NDArray[np.int64]], name: str) -> str:
-    """Sample cells, a column a cluster.
-
-    Parameters
-    ----------
-    images : uint8 (n_cells, S, S, 3).
-    shown : rows of `images` for each cluster, as `sample_cells` gives them.
-    """
-    n, deep = len(shown), max(max(map(len, shown), default=1), 1)
-    with house_style():
-        figure = new_figure(PAGE_WIDTH, 8 + deep * PAGE_WIDTH / max(n, 6))
-        panels = figure.subplots(deep, n, squeeze=False)
-        for axes in panels.flat:
-            axes.set_axis_off()
-        for cluster, rows in enumerate(shown):
-            panels[0, cluster].set_title(str(cluster + 1), loc="center")
-            for axes, row in zip(panels[:, cluster], rows, strict=False):
-                axes.imshow(images[row], interpolation="nearest")
-        return to_svg(figure, name)
+_MARKERS = "os^DvP<X>ph"
+_SHADES = ((INK, INK), (LIGHT, INK), ("#98a2ac", "#98a2ac"), ("#d7dde3", INK))
+"""Filled, open, grey and pale; with the markers no two of 44 clusters look the same."""
 
 
 def shares_figure(shares: Sequence[ClassShare], name: str) -> str:
-    """Mean share of each cluster among the cells of reactive and of malignant patients."""
+    """Mean share of each cluster among the cells of reactive and of malignant patients, in that order."""
     with house_style():
         figure = new_figure(PAGE_WIDTH, 62)
         axes = figure.subplots()
@@ -80,20 +58,30 @@ def map_figure(places: npt.NDArray[np.float64], cluster: npt.NDArray[np.int64], 
     places : (n_cells, 2), as `cell_map` gives them.
     cluster : of each cell, (n_cells,).
     """
-    step = -(-len(places) // MOST_POINTS) or 1
     with house_style():
-        figure = new_figure(130, 110)
+        figure = new_figure(150, 120)
         axes = figure.subplots()
-        for number in np.unique(cluster):
+        numbers = np.unique(cluster)
+        for i, number in enumerate(numbers):
+            fill, edge = _SHADES[i % len(_SHADES)]
+            axes.plot(*places[cluster == number].T, _MARKERS[i % len(_MARKERS)], color=fill,
+                      markersize=_mark_size(len(places)), markeredgecolor=edge, markeredgewidth=0.5,
+                      linestyle="none", rasterized=True, label=str(number + 1))  # fmt: skip
+        for number in numbers:
             own = places[cluster == number]
-            shade = 0.25 + 0.5 * (number % 3) / 2
-            axes.plot(*own[::step].T, _MARKERS[number % len(_MARKERS)], markersize=2.2, color=str(shade),
-                      markeredgewidth=0, linestyle="none", rasterized=True)  # fmt: skip
-            x, y = np.median(own, axis=0)
+            x, y = own[((own - np.median(own, axis=0)) ** 2).sum(axis=1).argmin()]
             axes.text(x, y, str(number + 1), ha="center", va="center", fontsize=8,
                       weight="bold", bbox={"facecolor": LIGHT, "edgecolor": MUTED, "pad": 1.2})  # fmt: skip
-        axes.set(xlabel="First principal component", ylabel="Second principal component")
+        axes.set(xticks=[], yticks=[])
+        if len(numbers):
+            figure.legend(title="Cluster", loc="outside right upper", markerscale=1.5, handletextpad=0.2)
+        axes.spines[:].set_visible(True)
         return to_svg(figure, name)
+
+
+def _mark_size(n: int) -> float:
+    """In points: smaller where there are many, so that a crowd stays a crowd of single cells."""
+    return float(np.clip(100.0 / np.sqrt(max(n, 1)), 2.2, 5.0))
 
 
 def classifiers_figure(found: Sequence[ClassifierScore], name: str) -> str:
@@ -113,9 +101,7 @@ def classifiers_figure(found: Sequence[ClassifierScore], name: str) -> str:
             label.set_fontweight("bold" if each.chosen else "normal")
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(found) - 0.4, -0.6)
-        axes.set_xlabel(
-            "Balanced accuracy in inner folds (0.5 is guessing); strokes: one fold, by its own rule"
-        )
+        axes.set_xlabel("Balanced accuracy in inner folds (0.5 is guessing)")
         axes.grid(axis="x", color=LINE, linewidth=0.5)
         axes.set_axisbelow(True)
         return to_svg(figure, name)
@@ -125,8 +111,10 @@ def _bars(
     axes: Axes, places: npt.NDArray[np.float64], values: Sequence[Interval], style: dict[str, str]
 ) -> None:
     heights = [each.estimate for each in values]
-    reach = [
-        [each.estimate - each.low for each in values],
-        [each.high - each.estimate for each in values],
-    ]
+    reach = np.nan_to_num(
+        [
+            [each.estimate - each.low for each in values],
+            [each.high - each.estimate for each in values],
+        ]
+    )
     axes.bar(places, heights, width=0.38, yerr=reach, edgecolor=INK, ecolor=MUTED, capsize=1.5, **style)  # type: ignore[arg-type]

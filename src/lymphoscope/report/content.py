@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from lymphoscope.cohort.cohort import UNLABELLED
 from lymphoscope.cohort.findings import Finding
+from lymphoscope.report.cluster_content import Clusters
 from lymphoscope.report.training_content import Training
 from lymphoscope.stats.intervals import Interval
 
@@ -312,6 +313,7 @@ class ReportContent:
     wished_sensitivity : what the threshold was chosen for, 0 to 1.
     quality, quality_overlap : of the decision, overall and in the overlap zone.
     training : of the ladder's networks; may be empty.
+    clusters : of cells, where the model that made the predictions has learned some.
     created : date or time in words; left out of the page when empty.
     """
 
@@ -327,6 +329,7 @@ class ReportContent:
     swing: Swing | None = None
     probes: tuple[Probe, ...] = ()
     training: tuple[Training, ...] = ()
+    clusters: Clusters | None = None
     findings: tuple[Finding, ...] = ()
     methods: Methods = Methods()
     created: str = ""

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from lymphoscope.cohort.findings import Finding, Severity
 from lymphoscope.files import write_bytes
-from lymphoscope.report import figures, patient_table, training_figures, wording
+from lymphoscope.report import cluster_section, figures, patient_table, training_figures, wording
 from lymphoscope.report.content import ReportContent, Rung
 from lymphoscope.report.glossary import GLOSSARY
 from lymphoscope.report.training_content import Training
@@ -40,6 +40,7 @@ _TOOLS = SimpleNamespace(
     interval_text=wording.interval_text,
     list_some=wording.list_some,
     percent=wording.percent,
+    percent_range=wording.percent_range,
     percent_text=wording.percent_text,
     plural=wording.plural,
     probability=wording.probability,
@@ -75,6 +76,7 @@ def render_report(content: ReportContent) -> str:
         conclusion=wording.ladder_conclusion(content.ladder) if content.ladder else "",
         names=wording.short_names(content.ladder) if content.ladder else {},
         optimism=_optimism(content),
+        sorted_cells=cluster_section.drawn(content.clusters) if content.clusters else None,
         trained=[_training(each, f"training-{i}") for i, each in enumerate(content.training)],
         glossary=GLOSSARY,
     )  # fmt: skip

@@ -82,9 +82,14 @@ def percent_text(interval: Interval | None) -> str:
     """A share and its interval: "96 % (92 to 99 %)"."""
     if interval is None or not math.isfinite(interval.estimate):
         return NOT_MEASURED
+    return f"{percent(interval.estimate)} ({percent_range(interval)})"
+
+
+def percent_range(interval: Interval) -> str:
+    """Only the interval: "92 to 99 %"; says so where it has no finite ends."""
     if not known_range(interval):
-        return f"{percent(interval.estimate)} (no interval)"
-    return f"{percent(interval.estimate)} ({100 * interval.low:.0f} to {percent(interval.high)})"
+        return "no interval"
+    return f"{100 * interval.low:.0f} to {percent(interval.high)}"
 
 
 def plural(n: int, one: str, many: str | None = None) -> str:

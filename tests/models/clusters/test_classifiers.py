@@ -17,10 +17,10 @@ from lymphoscope.models.clusters.classifiers import (
     scores,
 )
 from lymphoscope.models.clusters.features import PatientFeatures, patient_table
+from lymphoscope.models.clusters.kept import KeptClassifier
 from lymphoscope.models.clusters.patients import PatientClassifier
 from lymphoscope.models.clusters.views import classifier_scores
 from lymphoscope.models.inner_folds import inner_folds
-from lymphoscope.models.learned import pack, unpack
 
 WRAPPERS = {
     "FixedThresholdClassifier",
@@ -94,7 +94,7 @@ def test_permuted_labels_give_nothing_to_new_patients() -> None:
         table, y = patients(60, seed, effect=1.5)
         new, label = patients(60, 100 + seed, effect=1.5)
         for found, learned in ((truth, y), (chance, np.random.default_rng(seed).permutation(y))):
-            model = PatientClassifier.learn(table, learned, names, 0)
+            model, _ = PatientClassifier.learn(table, learned, names, 0)
             counts = np.round(new[:, :4] * 30).astype(np.int64)
             says = model.probability(counts, new[:, [8, 6, 7]]) >= learned.mean()
             found.append((says[label == 1].mean() + (~says)[label == 0].mean()) / 2)
@@ -143,23 +143,10 @@ def test_one_that_fails_is_left_out_with_its_reason() -> None:
         )
 
 
-@pytest.mark.parametrize(
-    "name", ["GaussianNB", "RandomForestClassifier", "MLPClassifier", "SVC", "HistGradientBoostingClassifier"]
-)
-def test_a_classifier_fitted_again_from_kept_arrays_says_the_same(name: str) -> None:
-    table, y = patients()
-    model = PatientClassifier.learn(table, y, (name,), 3)
-    again: PatientClassifier = unpack(PatientClassifier, pack(model))
-    counts, clinical = np.random.default_rng(0).integers(0, 9, (20, 4)), np.full((20, 3), np.nan)
-    assert np.array_equal(model.probability(counts, clinical), again.probability(counts, clinical))
-    assert again.chosen == name
-    assert np.array_equal(model.held_out_probability(), again.held_out_probability())
-
-
 def test_an_answer_that_is_no_number_is_taken_as_the_prevalence(monkeypatch: pytest.MonkeyPatch) -> None:
     table, y = patients()
-    model = PatientClassifier.learn(table, y, ("GaussianNB",), 0)
-    monkeypatch.setattr("lymphoscope.models.clusters.patients.scores", lambda *_: np.array([np.nan, 1.0]))
+    model, _ = PatientClassifier.learn(table, y, ("GaussianNB",), 0)
+    monkeypatch.setattr(KeptClassifier, "score", lambda *_: np.array([np.nan, 1.0]))
     p = model.probability(np.ones((2, 4), dtype=np.int64), np.full((2, 3), 60.0))
     assert p[0] == y.mean() != 0.5 and p[1] != p[0]
 
@@ -167,21 +154,22 @@ def test_an_answer_that_is_no_number_is_taken_as_the_prevalence(monkeypatch: pyt
 def test_without_folds_the_reports_classifier_is_taken_as_it_is() -> None:
     table, y = patients(6)
     y = np.array([1, 0, 0, 0, 0, 0])
-    model = PatientClassifier.learn(table, y, comparable(), 0)
-    assert model.chosen == "GaussianNB" and model.compared.names == ()
-    assert (model.held_out_probability() == y.mean()).all()
+    model, compared = PatientClassifier.learn(table, y, comparable(), 0)
+    assert model.chosen == "GaussianNB" and compared.names == ()
+    assert np.array_equal(model.held_out_probability(compared), np.full(6, y.mean()))
+    assert classifier_scores(compared, y, "GaussianNB") == []
 
 
 def test_probabilities_are_meant_at_the_prevalence_of_the_training_patients() -> None:
     table, y = patients(90)
     for name in ("GaussianNB", "RidgeClassifier"):
-        model = PatientClassifier.learn(table, y, (name,), 0)
-        assert model.held_out_probability().mean() == pytest.approx(y.mean(), abs=0.03)
+        model, compared = PatientClassifier.learn(table, y, (name,), 0)
+        assert model.held_out_probability(compared).mean() == pytest.approx(y.mean(), abs=0.03)
 
 
 def test_without_a_cell_the_log_odds_fall_by_what_is_said_of_it() -> None:
     table, y = patients()
-    model = PatientClassifier.learn(table, y, ("LogisticRegression",), 0)
+    model, _ = PatientClassifier.learn(table, y, ("LogisticRegression",), 0)
     counts, clinical = np.array([[3, 1, 0, 0], [0, 0, 0, 1]]), np.full((2, 3), 60.0)
     owner, cluster = np.array([0, 0, 0, 0, 1]), np.array([0, 1, 0, 0, 3])
     fall = model.left_out(counts, clinical, owner, cluster)
@@ -191,6 +179,14 @@ def test_without_a_cell_the_log_odds_fall_by_what_is_said_of_it() -> None:
         p, q = (model.probability(each, clinical)[owner[i]] for each in (counts, less))
         assert fall[i] == pytest.approx(np.log(p / (1 - p)) - np.log(q / (1 - q)), abs=1e-9)
     assert fall[0] == fall[2] == fall[3] > fall[1]
+
+
+def test_a_comparison_follows_the_patients(compared: Comparison) -> None:
+    order = np.random.default_rng(0).permutation(60)
+    moved = compared.ordered(order)
+    assert np.array_equal(moved.scores[:, order], compared.scores)
+    assert np.array_equal(moved.said[:, order], compared.said)
+    assert np.array_equal(moved.fold[order], compared.fold)
 
 
 def test_scores_are_log_odds_or_the_decision_function() -> None:

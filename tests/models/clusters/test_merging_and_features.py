@@ -1,4 +1,4 @@
-"""Merging, the numbers of a patient and what figures show, by hand."""
+"""Merging, and the numbers of a patient, by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from lymphoscope.models.clusters.features import (
     patient_table,
 )
 from lymphoscope.models.clusters.merging import confusion, merge_clusters, merged, most_confused
-from lymphoscope.models.clusters.views import cell_map, sample_cells, shares_by_class
 
 CELLS = np.array(
     [
@@ -119,34 +118,3 @@ def test_inputs_run_from_0_to_1_over_the_training_patients_and_have_no_gaps() ->
     assert far.min() == 0 and far.max() == 1
     nothing = patient_table(counts, np.full((4, 3), np.nan))
     assert (PatientFeatures.fit(nothing).inputs(nothing)[:, 5:] == 0).all()
-
-
-def test_samples_are_cells_of_their_cluster_the_surest_first() -> None:
-    rng = np.random.default_rng(0)
-    p = rng.dirichlet(np.ones(4), 50)
-    p[:, 3] = 0
-    shown = sample_cells(p, 5)
-    assert [len(rows) for rows in shown] == [5, 5, 5, 0]
-    for cluster, rows in enumerate(shown):
-        assert (p[rows].argmax(axis=1) == cluster).all()
-        assert (np.diff(p[rows].max(axis=1)) <= 0).all()
-    assert [rows.tolist() for rows in shown] == [rows.tolist() for rows in sample_cells(p, 5)]
-
-
-def test_shares_by_class_are_means_over_patients_with_cells() -> None:
-    counts = np.array([[10, 0], [1, 1], [0, 0], [0, 4]])
-    shares = shares_by_class(counts, np.array([0, 0, 0, 1]), replicates=50)
-    assert [each.reactive.estimate for each in shares] == [0.75, 0.25]
-    assert [each.malignant.estimate for each in shares] == [0.0, 1.0]
-    assert all(0.5 < each.low < 0.75 < each.high < 1 for each in [shares[0].reactive])
-    assert (shares[0].malignant.low, shares[0].malignant.high) == (0.0, 0.0)  # a single patient
-
-
-def test_the_map_is_that_of_the_first_two_principal_components() -> None:
-    features = np.random.default_rng(0).normal(size=(60, 4)) * [1, 5, 2, 0.5] + 3
-    places = cell_map(features)
-    centred = features - features.mean(axis=0)
-    _, singular, axes = np.linalg.svd(centred, full_matrices=False)
-    assert np.allclose(np.abs(places), np.abs(centred @ axes[:2].T))
-    assert np.allclose(places.std(axis=0), singular[:2] / np.sqrt(60))
-    assert cell_map(features[:, :1]).shape == (60, 2)

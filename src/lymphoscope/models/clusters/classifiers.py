@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -67,7 +67,7 @@ def make_classifier(name: str, seed: int) -> Any:
 
 def fit_classifier(name: str, x: FloatArray, y: IntArray, seed: int) -> Any:
     """The classifier fitted on (n_patients, n_columns); the same rows in the same order give the same one."""
-    with _quietly():
+    with quietly():
         return make_classifier(name, seed).fit(x, y)
 
 
@@ -75,11 +75,23 @@ def scores(classifier: Any, x: FloatArray) -> FloatArray:
     """Log-odds of malignancy, or the decision function where there are no probabilities, (n_patients,)."""
     if len(x) == 0:
         return np.empty(0)
-    with _quietly():
+    with quietly():
         if hasattr(classifier, "predict_proba"):
-            p = classifier.predict_proba(x)[:, 1]
-            return np.asarray(logit(np.clip(p, _SUREST, 1 - _SUREST)), dtype=np.float64)
+            return bounded_log_odds(classifier.predict_proba(x)[:, 1])
         return np.asarray(classifier.decision_function(x), dtype=np.float64)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """One thread, so that sums have one order; and no advice on settings that nobody tunes here."""
+    with _threads().limit(limits=1), warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def bounded_log_odds(p: FloatArray) -> FloatArray:
+    """Log-odds of probabilities, which are held off 0 and 1 by a millionth, same shape."""
+    return np.asarray(logit(np.clip(p, _SUREST, 1 - _SUREST)), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -91,7 +103,7 @@ class Comparison:
     names : of the classifiers that could be fitted, n_classifiers of them.
     scores : of the held-out patients, (n_classifiers, n_patients).
     said : what each predicts by its own rule, 0 or 1, same shape: what the report compared.
-    fold : in which each patient was held out, (n_patients,).
+    fold : in which each patient was held out, (n_patients,); −1 where there were no folds.
     failed, reasons : names of those that could not, and scikit-learn's words.
     """
 
@@ -101,6 +113,17 @@ class Comparison:
     fold: IntArray
     failed: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+
+    @classmethod
+    def of_nothing(cls, n_patients: int) -> Comparison:
+        """Where there are too few patients for folds."""
+        empty = np.empty((0, n_patients))
+        return cls((), empty, empty.astype(np.int8), np.full(n_patients, -1, dtype=np.int64))
+
+    def ordered(self, order: IntArray) -> Comparison:
+        """The same with patient i of this one in place `order[i]`."""
+        back = np.argsort(order)
+        return replace(self, scores=self.scores[:, back], said=self.said[:, back], fold=self.fold[back])
 
     def calibrations(self, y: IntArray) -> list[PatientCalibration]:
         """From each classifier's held-out scores to probabilities at the prevalence of `y`."""
@@ -162,19 +185,11 @@ def _held_out_answers(
     for held, (x, y, new) in zip(held_out, parts, strict=True):
         fitted = fit_classifier(name, x, y, seed)
         score[held] = scores(fitted, new)
-        with _quietly():
+        with quietly():
             said[held] = fitted.predict(new)
     if not np.isfinite(score).all():
         raise ValueError("its answers are not finite numbers")
     return score, said
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """One thread, so that sums have one order; and no advice on settings that nobody tunes here."""
-    with _threads().limit(limits=1), warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        yield
 
 
 @cache

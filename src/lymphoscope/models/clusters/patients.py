@@ -4,83 +4,80 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 from scipy.special import logit
 
 from lymphoscope.cohort.bags import FloatArray, IntArray
-from lymphoscope.models.clusters.classifiers import (
-    DEFAULT,
-    Comparison,
-    compare,
-    fit_classifier,
-    scores,
-)
+from lymphoscope.models.clusters.classifiers import DEFAULT, Comparison, compare
 from lymphoscope.models.clusters.features import PatientFeatures, patient_table
+from lymphoscope.models.clusters.kept import KeptClassifier
 from lymphoscope.models.inner_folds import inner_folds
 from lymphoscope.models.patient_calibration import PatientCalibration
 
 
 @dataclass(frozen=True)
 class PatientClassifier:
-    """A classifier and what it was fitted on, so that it can be fitted again.
+    """What is needed to answer for new patients, and nothing more of the training patients.
 
     Attributes
     ----------
-    table, labels : training patients in an order of their own, (n_patients, n_clusters + 5) as
-        `patient_table` gives them, and (n_patients,).
-    compared : how every classifier did on training patients held out in inner folds; of none where a class
-        has a single patient.
-    chosen : name of the one that was kept.
-    calibration : from its scores to probabilities, learned from the held-out patients.
-    seed : of every classifier.
+    features : mean, least and greatest value and 90th percentile of each column.
+    chosen : name of the classifier that was kept.
+    classifier : what is kept of it; see there for the few that hold training patients.
+    calibration : from its scores to probabilities, learned from held-out training patients.
+    prevalence : share of malignant training patients.
     """
 
-    table: FloatArray
-    labels: IntArray
-    compared: Comparison
+    features: PatientFeatures
     chosen: str
+    classifier: KeptClassifier
     calibration: PatientCalibration
-    seed: int
+    prevalence: float
 
     @classmethod
-    def learn(cls, table: FloatArray, y: IntArray, names: Sequence[str], seed: int) -> PatientClassifier:
-        """Compare the classifiers `names` in five stratified inner folds, and keep the best."""
+    def learn(
+        cls, table: FloatArray, y: IntArray, names: Sequence[str], seed: int
+    ) -> tuple[PatientClassifier, Comparison]:
+        """Compare the classifiers `names` in five stratified inner folds, and keep the best.
+
+        Parameters
+        ----------
+        table : as `patient_table` gives it, (n_patients, n_clusters + 5).
+
+        Returns
+        -------
+        what was learned, and how every classifier did on held-out training patients: none where a class has
+        a single patient.
+        """
         held_out, prevalence = inner_folds(table, y, 1, seed), float(y.mean())
-        if len(held_out) == 0:
-            nothing = Comparison((), np.empty((0, 0)), np.empty((0, 0), dtype=np.int8), np.empty(0, np.int64))
+        features = PatientFeatures.fit(table)
+        if len(held_out):
+            compared = compare(names, table, y, held_out, seed)
+            best = compared.best(y)
+            chosen = compared.names[best]
+            calibration = PatientCalibration.fit(compared.scores[best], y, prevalence)
+        else:
+            compared = Comparison.of_nothing(len(y))
             chosen = DEFAULT if DEFAULT in names else names[0]
-            return cls(table, y, nothing, chosen, PatientCalibration(1.0, 0.0), seed)
-        compared = compare(names, table, y, held_out, seed)
-        best = compared.best(y)
-        calibration = PatientCalibration.fit(compared.scores[best], y, prevalence)
-        return cls(table, y, compared, compared.names[best], calibration, seed)
-
-    @cached_property
-    def features(self) -> PatientFeatures:
-        """What the training patients say of the columns."""
-        return PatientFeatures.fit(self.table)
-
-    @cached_property
-    def _classifier(self) -> Any:
-        return fit_classifier(self.chosen, self.features.inputs(self.table), self.labels, self.seed)
+            calibration = PatientCalibration(1.0, 0.0)
+        classifier = KeptClassifier.fit(chosen, features.inputs(table), y, seed)
+        return cls(features, chosen, classifier, calibration, prevalence), compared
 
     def probability(self, counts: IntArray, clinical: FloatArray) -> FloatArray:
         """Of malignancy, (n_patients,), from the cells of each patient in each cluster.
 
         The prevalence where the classifier's answer is no number.
         """
-        score = scores(self._classifier, self.features.inputs(patient_table(counts, clinical)))
+        score = self.classifier.score(self.features.inputs(patient_table(counts, clinical)))
         p = self.calibration.probability(np.nan_to_num(score))
-        return np.where(np.isfinite(score), p, self.labels.mean())
+        return np.where(np.isfinite(score), p, self.prevalence)
 
-    def held_out_probability(self) -> FloatArray:
+    def held_out_probability(self, compared: Comparison) -> FloatArray:
         """Of training patients while they were held out, (n_patients,); the prevalence without folds."""
-        if not self.compared.names:
-            return np.full(len(self.labels), self.labels.mean())
-        return self.calibration.probability(self.compared.scores[self.compared.names.index(self.chosen)])
+        if not compared.names:
+            return np.full(len(compared.fold), self.prevalence)
+        return self.calibration.probability(compared.scores[compared.names.index(self.chosen)])
 
     def left_out(
         self, counts: IntArray, clinical: FloatArray, owner: IntArray, cluster: IntArray
