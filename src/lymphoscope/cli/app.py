@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from lymphoscope._version import __version__
-from lymphoscope.cli import cohort_commands, model_commands
+from lymphoscope.cli import cohort_commands, encoder_commands, model_commands
 
 app = typer.Typer(
     name="lymphoscope",
@@ -17,6 +17,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 model_commands.register(app)
+encoder_commands.register(app)
 cohort_commands.register(app)
 
 

@@ -30,6 +30,9 @@ TrainedNorms = Literal["none", "final", "all"]
 Head = Literal["linear", "dense"]
 
 _DEFAULT_SCALE: dict[str, float] = {"adaptformer": 0.1, "lora": 1.0}
+_FEW_PATCHES = 100
+"""Up to so many, torch's fused attention, made for long sequences, is slower than the plain one."""
+
 _DENSE = (120, 84)
 """Widths of the dense layers of Collin & Le Chenadec."""
 
@@ -112,6 +115,8 @@ class DinoNetwork(CellNetwork):
         self.image_size, self.tuning, self.patch_mean = image_size, tuning, patch_mean
         self.takes_clinical, self.images_at_once = takes_clinical, images_at_once
         _check_image_size(image_size, self.backbone.config.patch_size)
+        if (image_size // self.backbone.config.patch_size) ** 2 <= _FEW_PATCHES:
+            self.backbone.set_attn_implementation("eager")
         options: dict[str, Any] = {"learned_scale": learned_scale, "dropout": adapter_dropout}
         self._adapt(chosen_blocks(blocks, len(self.backbone.encoder.layer)), adapter_width, scale, options)
         self._choose_trained(trained_norms)

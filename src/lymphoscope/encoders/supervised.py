@@ -1,0 +1,232 @@
+"""Supervised training of an encoder on labelled cells, the same to the bit if it is cut short and resumed."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lymphoscope.cohort.progress import Noting, Progress
+from lymphoscope.encoders.labelled_cells import LabelledCells, Task
+from lymphoscope.encoders.multitask import MultitaskNetwork, class_weights, masked_loss
+from lymphoscope.errors import LymphoscopeError
+from lymphoscope.files import atomic_path
+from lymphoscope.training.augmentation import IMAGENET, Augmentation, augment
+from lymphoscope.training.balancing import batches
+from lymphoscope.training.bounds import check_range
+from lymphoscope.training.learner import Learner
+from lymphoscope.training.machine import autocast, keep_memory, same_bits
+from lymphoscope.training.schedules import learning_rate_at
+from lymphoscope.training.settings import Precision, TrainingSettings
+
+AUGMENTATION = Augmentation(
+    flips=True, rotation=180.0, shift=0.05, scale=0.1, brightness=0.05, contrast=0.1, stain=0.1
+)
+"""A cell has no upright position, and stain and exposure differ between laboratories; its size, which is one
+of the tasks, changes little. Free rotation makes quarter turns superfluous."""
+
+NORMALISATION = IMAGENET
+"""What models that take a transformer expect unless told otherwise."""
+
+_ORDER, _COLOURS = 1, 2
+"""Streams of random numbers within an epoch."""
+
+_WARM_UP = 3
+"""Epochs in which the learning rate rises, if there are more than that."""
+
+
+@dataclass(frozen=True)
+class SupervisedSettings:
+    """How an encoder is trained: AdamW, a short warm-up, then a cosine; the last epoch's weights are kept.
+
+    Attributes
+    ----------
+    epochs : passes over the training cells.
+    batch_size : cells per step, at most.
+    learning_rate : the highest.
+    weight_decay : of AdamW.
+    average : what is kept is an average of the weights over the steps, in which a step weighs this times what
+        the next one does (Tarvainen & Valpola 2017, arXiv:1703.01780, section 2); 0 keeps the last ones.
+    clip_norm : largest norm of the gradient.
+    precision : of the training; what is measured at the end is measured in single precision.
+    seed : of every random number.
+    """
+
+    epochs: int = 40
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    average: float = 0.998
+    clip_norm: float = 1.0
+    precision: Precision = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_range("epochs", self.epochs, 1, math.inf, open_high=True)
+        check_range("batch_size", self.batch_size, 1, math.inf, open_high=True)
+        check_range("learning_rate", self.learning_rate, 0, math.inf, open_low=True, open_high=True)
+        check_range("average", self.average, 0, 1, open_high=True)
+        check_range("seed", self.seed, 0, math.inf, open_high=True)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @property
+    def engine(self) -> TrainingSettings:
+        """What the shared parts of training ask for."""
+        return TrainingSettings(
+            optimiser="adamw",
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            average=self.average,
+            clip_norm=self.clip_norm,
+            precision=self.precision,
+        )
+
+    def rate(self, epoch: int) -> float:
+        """Learning rate of an epoch, 0 for the first."""
+        warm_up = min(_WARM_UP, self.epochs - 1)
+        return learning_rate_at(epoch, self.epochs, self.learning_rate, "cosine", warmup_epochs=warm_up)
+
+
+def train_supervised(
+    network: MultitaskNetwork,
+    cells: LabelledCells,
+    tasks: Sequence[Task],
+    settings: SupervisedSettings,
+    *,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    key: str = "",
+    progress: Progress | None = None,
+) -> list[float]:
+    """Train `network` in place; the mean loss of every epoch.
+
+    Parameters
+    ----------
+    checkpoint : file that the training is kept in after every epoch, and taken up from if `key` is its own.
+
+    Raises
+    ------
+    LymphoscopeError : the loss is no number any more.
+    """
+    keep_memory()
+    network.to(device)
+    learner = Learner(network, settings.engine)
+    losses = (_load(checkpoint, key, learner) if checkpoint else None) or []
+    weights = [each.to(device) for each in class_weights(cells.targets, tasks)]
+    images, targets = torch.from_numpy(cells.images), torch.from_numpy(cells.targets)
+    shown = _Shown(progress, settings, len(cells), len(losses))
+    for epoch in range(len(losses), settings.epochs):
+        learner.set_rate(settings.rate(epoch))
+        with same_bits(device):
+            loss = _epoch(learner, images, targets, weights, settings, epoch, device, shown)
+        if not math.isfinite(loss):
+            raise LymphoscopeError(
+                f"the training came apart in epoch {epoch + 1}: its loss is no number any more. "
+                "Choose a lower learning rate."
+            )
+        losses.append(loss)
+        if checkpoint:
+            _save(checkpoint, key, learner, losses)
+    shown.done()
+    network.load_state_dict(learner.judged.state_dict())
+    network.eval()
+    return losses
+
+
+def _epoch(
+    learner: Learner,
+    images: Tensor,
+    targets: Tensor,
+    weights: Sequence[Tensor],
+    settings: SupervisedSettings,
+    epoch: int,
+    device: torch.device,
+    shown: _Shown,
+) -> float:
+    """One pass over the cells; the mean loss."""
+    order = np.random.default_rng([settings.seed, epoch, _ORDER]).permutation(len(images))
+    colours = torch.Generator().manual_seed(_torch_seed(settings.seed, epoch, _COLOURS))
+    network, total = learner.network.train(), 0.0
+    for rows in batches(order.astype(np.int64), settings.batch_size):
+        batch, target = (each[torch.from_numpy(rows)].to(device) for each in (images, targets))
+        photographs = augment(batch, AUGMENTATION, NORMALISATION, colours)
+        with autocast(settings.engine, device):
+            loss = masked_loss(network(photographs), target, weights)
+        learner.step(loss)
+        value = loss.item()
+        total += value * len(rows)
+        shown.step(epoch, len(rows), value)
+    return total / len(images)
+
+
+class _Shown:
+    """What is told of the steps, short enough for 80 columns to show the time left beside it."""
+
+    def __init__(
+        self, progress: Progress | None, settings: SupervisedSettings, n_cells: int, done: int
+    ) -> None:
+        self._progress = progress
+        self._began, self._images, self._loss = time.perf_counter(), 0, math.nan
+        if progress:
+            steps = len(batches(np.arange(n_cells), settings.batch_size))
+            progress.start("training", settings.epochs * steps)
+            progress.advance(done * steps)
+
+    def step(self, epoch: int, images: int, loss: float) -> None:
+        """One step of an epoch, counted from 0, on so many photographs."""
+        self._images += images
+        self._loss = loss if math.isnan(self._loss) else 0.98 * self._loss + 0.02 * loss
+        if self._progress:
+            self._progress.advance()
+            self._note(f"epoch {epoch + 1}, {self._speed:,.0f}/s, loss {self._loss:.2f}")
+
+    def done(self) -> None:
+        """The training has ended."""
+        if self._progress:
+            self._note(f"steps, {self._speed:,.0f} images/s, loss {self._loss:.2f}")
+            self._progress.done()
+
+    @property
+    def _speed(self) -> float:
+        return self._images / max(time.perf_counter() - self._began, 1e-9)
+
+    def _note(self, text: str) -> None:
+        if isinstance(self._progress, Noting):
+            self._progress.note(text)
+
+
+def _save(path: Path, key: str, learner: Learner, losses: Sequence[float]) -> None:
+    """Everything that training on needs: tensors and JSON."""
+    tensors = {name: value.detach().contiguous() for name, value in learner.tensors().items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, {"key": key, "losses": json.dumps(list(losses))})
+
+
+def _load(path: Path, key: str, learner: Learner) -> list[float] | None:
+    """Take up what was saved under `key`; None, and nothing changed, where there is no such checkpoint."""
+    try:
+        with safe_open(path, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
+    except Exception:  # missing, cut short or foreign: the remedy is the same, train from the start
+        return None
+    if metadata.get("key") != key or not learner.take_up(tensors):
+        return None
+    return [float(loss) for loss in json.loads(metadata["losses"])]
+
+
+def _torch_seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(list(parts)).generate_state(1)[0])
