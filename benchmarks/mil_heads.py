@@ -12,15 +12,20 @@ timed there, our own weights on padded batches with exact attention, whose logit
 is compared in kind, not in number: torchmil 1.0.2 sums its row loss over rows instead of classes, and lets
 padding take part in it.
 
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/mil_heads.py --threads 1 --json mil_heads.json
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/mil_heads.py --threads 1 --out benchmarks/results/mil_heads.md
+    python benchmarks/mil_heads.py --check benchmarks/results/mil_heads.md
 """
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +35,7 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from torchmil.data import collate_fn
 from torchmil.models import ABMIL, CLAM_SB, DSMIL, TransMIL
 
-from lymphoscope.files import write_json
+from lymphoscope.files import sha256_json, write_json, write_text
 from lymphoscope.models.heads.base import create_head
 from lymphoscope.training.packing import Packing
 from network_trials import (
@@ -216,28 +221,111 @@ def show(name: str, figures: dict[str, float]) -> None:
             )
 
 
-def main() -> None:
+# --- the page -----------------------------------------------------------------------------------------------
+
+
+NOTES = """\
+One epoch is: batches put together, forward, backward. Both sides have the same weights, order of bags and
+threads, and take turns; the ratio is the median of the rounds' own. Apart: largest difference of a logit.
+torchmil's TransMIL approximates its attention and repeats rows, so its logits differ; it takes no mask, so
+bags come one at a time. Padded: our weights and exact attention on padded batches.
+"""
+
+
+def command_text(options: Any) -> str:
+    """The command that measures the same again."""
+    words = ["OMP_WAIT_POLICY=PASSIVE python benchmarks/mil_heads.py", f"--heads {' '.join(options.heads)}"]
+    names = ("threads", "rounds", "patients", "features", "batch", "width")
+    return " ".join([*words, *(f"--{name} {getattr(options, name)}" for name in names)])
+
+
+def markdown(record: Mapping[str, Any]) -> str:
+    """The page of what was measured."""
+    lines = []
+    for name, each in record["figures"].items():
+        for side, shown in (("torchmil", "torchmil"), ("padded", "ours, padded")):
+            if f"{side}_ratio" in each:
+                other, ratio, apart = (each[f"{side}_{of}"] for of in ("seconds", "ratio", "logits_apart"))
+                own = each["packed_seconds"]
+                lines.append(f"| `{name}` | {shown} | {own:.3f} | {other:.3f} | {ratio:.2f} | {apart:.1e} |")
+    return "\n".join(
+        [
+            "# Heads on packed bags\n",
+            f"Epochs over {record['cohort']}; medians of {record['rounds']} rounds.\n",
+            NOTES,
+            "| head | against | packed s | other s | ratio | apart |",
+            "|---|---|--:|--:|--:|--:|",
+            *lines,
+            f"\nMeasured with {record['versions']}; load average {record['load']} before.\n",
+            f"Made by `{record['command']}`; the same figures are in the JSON beside this file.\n",
+            f"SHA-256 of the figures: `{sha256_json(record['figures'])}` "
+            "(`python benchmarks/mil_heads.py --check FILE` compares).\n",
+        ]
+    )
+
+
+def write(target: Path, record: Mapping[str, Any]) -> None:
+    """Write the page `target`, and the figures as JSON beside it."""
+    write_json(target.with_suffix(".json"), {**record, "sha256": sha256_json(record["figures"])})
+    write_text(target, markdown(record))
+
+
+def check(target: Path) -> list[str]:
+    """What is wrong with a page; nothing if it is as the program wrote it."""
+    source = target.with_suffix(".json")
+    try:
+        record = json.loads(source.read_text(encoding="utf-8"))
+        expected, whole = markdown(record), record["sha256"] == sha256_json(record["figures"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"{source}: {error!r}"]
+    found = [] if whole else [f"{source}: the figures do not have the hash that it carries"]
+    if not target.exists() or target.read_text(encoding="utf-8") != expected:
+        found.append(f"{target}: this is not what the figures say")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, measure, print, write; or check a page. The exit status says whether all is well."""
     parser = parser_of(__doc__)
     parser.add_argument("--heads", nargs="+", choices=HEADS, default=HEADS)
     parser.add_argument("--patients", type=int, default=CHALLENGE_PATIENTS)
     parser.add_argument("--features", type=int, default=384)
     parser.add_argument("--batch", type=int, default=8, help="bags per step")
     parser.add_argument("--width", type=float, default=1.0)
-    options = parser.parse_args()
+    parser.add_argument("--out", type=Path, metavar="FILE.md", help="page to write, figures beside it")
+    parser.add_argument("--check", type=Path, metavar="FILE.md", help="verify a page instead")
+    options = parser.parse_args(arguments)
+    if options.check:
+        faults = check(options.check)
+        print("\n".join(faults) or f"{options.check}: hash and text are right")
+        return int(bool(faults))
+    load = round(os.getloadavg()[0], 1)
     begin(options.threads)
     bags, labels = cohort(options.patients, options.features)
-    print(
-        f"\n{len(bags)} bags, {sum(map(len, bags))} cells, {options.features} features, width {options.width}"
+    said = (
+        f"{len(bags)} bags, {sum(map(len, bags))} cells, {options.features} features, width {options.width:g}"
     )
-    print(f"\n{'head':10}{'against':10}{'packed':>9}{'theirs':>9}{'ratio':>8}  {'aim 2':8}{'apart':>12}")
+    print(f"\n{said}\n")
+    print(f"{'head':10}{'against':10}{'packed':>9}{'theirs':>9}{'ratio':>8}  {'aim 2':8}{'apart':>12}")
     figures = {}
     for name in options.heads:
         figures[name] = compare(name, options, bags, labels)
         show(name, figures[name])
     print(f"\nmedians of {options.rounds} rounds; load average {os.getloadavg()[0]:.1f} after")
+    record = {
+        "command": command_text(options),
+        "cohort": said,
+        "rounds": options.rounds,
+        "load": load,
+        "versions": ", ".join(f"{name} {version(name)}" for name in ("torch", "torchmil")),
+        "figures": figures,
+    }
     if options.json:
         write_json(options.json, figures)
+    if options.out:
+        write(options.out, record)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

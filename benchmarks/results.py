@@ -169,7 +169,10 @@ def recipes_of(options: argparse.Namespace) -> list[str]:
         photographs = sorted(image_recipes(), key=is_slow)
         waiting = [info.name for info in list_models() if needs_weights(info.name)]
         names = [*(name for _, name in DEFAULT_LADDER), *photographs, *waiting]
-    return [with_budget(name, options.budget) for name in names]
+    return [
+        with_budget(name, options.budget if options.budget in recipe_info(name).budgets else None)
+        for name in names
+    ]
 
 
 def all_rows(options: argparse.Namespace, learned: dict[str, float]) -> Iterator[Row]:

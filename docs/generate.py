@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from reference_pages import findings, models, morphology
+from reference_pages import findings, models, morphology, seed_systems
 
 from lymphoscope.files import write_text
 
@@ -17,6 +17,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "findings.md": findings.page,
     "models.md": models.page,
     "morphology.md": morphology.page,
+    "seed-systems.md": seed_systems.page,
 }
 
 

@@ -30,6 +30,8 @@ _HEAD = """# Models
 
 A recipe is a model with its settings under a name: `lymphoscope evaluate COHORT --recipe NAME`, or
 `create_model("NAME")` in Python. [Add a model](../how-to/add-a-model.md) says how to make one of your own.
+[The systems that recipes rebuild](seed-systems.md) says which reports they come from, and what was mended.
+[Learn from bags of cells](../how-to/learn-from-bags.md) says which of the `mil-` recipes when.
 
 """
 
