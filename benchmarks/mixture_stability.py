@@ -1,11 +1,11 @@
 """How steady is the mixture of experts, and what steadies it?
 
 Its authors note that validation accuracies "could vary greatly from one epoch to the next". Here the same
-split is trained with several seeds, as in the report, with each remedy alone and with all of them. Said of each:
-how far the validation balanced accuracy jumps from epoch to epoch (mean absolute difference), and how far
-balanced accuracy and AUC on the held-out fifth of the patients lie apart between seeds (standard deviation).
-All seeds see the same patients, so what varies is the training alone. Epochs are chosen within the training
-patients, as ever.
+split is trained with several seeds: as in the report, with each remedy alone, and with all of them. Said of
+each: how far the validation balanced accuracy jumps from epoch to epoch (mean absolute difference), and how
+far balanced accuracy and AUC on the held-out fifth of the patients lie apart between seeds (standard
+deviation). All seeds see the same patients, so what varies is the training alone. Epochs are chosen within
+the training patients, as ever.
 
     python benchmarks/mixture_stability.py cohorts/dev --seeds 5 --json stability.json
 """
