@@ -307,6 +307,9 @@ def _without_column(table: FloatArray, column: int) -> FloatArray:
 
 
 def _images(rng: np.random.Generator, count: int, size: int, redness: float) -> npt.NDArray[np.uint8]:
+    """A disk, for a cell, that is redder or less red than what is around it."""
     images = rng.normal(128, 30, (count, size, size, 3))
-    images[..., 0] += 25 * redness
+    across = np.arange(size) - (size - 1) / 2
+    disk = np.hypot(*np.meshgrid(across, across)) < size / 3
+    images[:, disk, 0] += 40 * redness
     return np.clip(images, 0, 255).astype(np.uint8)

@@ -113,12 +113,13 @@ def test_the_clinical_expert_alone_is_trained_beforehand() -> None:
 
 
 def planted(seed: int, n: int = 48) -> tuple[Bags, np.ndarray]:
-    """Malignant patients are redder, and have more lymphocytes, by two standard deviations each."""
+    """Cells of malignant patients are redder in the middle, and they have more lymphocytes, by two standard deviations each."""
     bags, _ = example_bags(n, seed=seed, image_size=SIDE)
     rng, y = np.random.default_rng(seed), np.arange(n) % 2
     red, high = rng.normal(2.0 * y - 1), rng.normal(2.0 * y - 1)
     cells = rng.integers(100, 140, bags.cells.shape).astype(np.float64)
-    cells[..., 0] += 25 * np.repeat(red, bags.counts)[:, None, None]
+    middle = slice(SIDE // 4, -(SIDE // 4))
+    cells[:, middle, middle, 0] += 25 * np.repeat(red, bags.counts)[:, None, None]
     clinical = bags.clinical.copy()
     clinical[:, 2] = 15 * np.exp(0.5 * high)
     return replace(bags, cells=np.clip(cells, 0, 255).astype(np.uint8), clinical=clinical), y
