@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     prepared = prepare(options.cohort, cache=options.cache or default_cache(), jobs=options.jobs)
-    models = {rule: create_model(options.recipe, selection=rule) for rule in RULES}
+    models = {rule: create_model(options.recipe, selection=rule, snapshots=1) for rule in RULES}
     bags = prepared.bags_for(models["inner"], jobs=options.jobs)[prepared.labelled]
     scores = np.empty((options.shuffles, len(RULES)))
     for number in range(options.shuffles):

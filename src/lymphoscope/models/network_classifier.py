@@ -202,6 +202,7 @@ class NetworkClassifier(EpochClassifier):
                 'selection "scored-fold" chooses one epoch of one network',
                 found=f"{self.members} members, {self.snapshots} snapshots",
                 allowed="1 of each",
+                remedy="Add snapshots=1 or members=1 to the recipe's settings.",
             )
 
     def _sides(

@@ -113,7 +113,7 @@ def test_the_clinical_expert_alone_is_trained_beforehand() -> None:
 
 
 def planted(seed: int, n: int = 48) -> tuple[Bags, np.ndarray]:
-    """Cells of malignant patients are redder in the middle, and they have more lymphocytes, by two standard deviations each."""
+    """Malignant patients have redder cells and more lymphocytes, by two standard deviations each."""
     bags, _ = example_bags(n, seed=seed, image_size=SIDE)
     rng, y = np.random.default_rng(seed), np.arange(n) % 2
     red, high = rng.normal(2.0 * y - 1), rng.normal(2.0 * y - 1)

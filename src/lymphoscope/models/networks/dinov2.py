@@ -76,7 +76,7 @@ def dinov2(
     dense : the head has layers of 120, 84 and 2 units, not one layer.
     clinical : the head sees age, count and sex.
     checkpointing : activations inside blocks are computed again for the gradient instead of kept.
-    images_at_once : at most so many go through the transformer together, which bounds the memory; None is all.
+    images_at_once : at most so many go through the transformer together, for less memory; None is all.
     download : a model by name may be fetched over the network.
     """
     if weights is None and torch.empty(0).is_meta:
