@@ -229,7 +229,7 @@ def predict(
 ) -> None:
     """Apply a fitted model to the patients of a folder; labels are neither needed nor looked at."""
     from lymphoscope.cli.console import TerminalProgress, console
-    from lymphoscope.pipeline.predict import predict_cohort, read_model
+    from lymphoscope.pipeline.predict import caveats_of, predict_cohort, read_model
     from lymphoscope.pipeline.preparation import prepare, require_new
     from lymphoscope.pipeline.summary import prediction_summary
 
@@ -240,6 +240,8 @@ def predict(
             cohort, reading, cache=cache, ignore=ignore or [], jobs=jobs, out=out, progress=progress
         )
         answers = predict_cohort(bundle, prepared, out)
+    for caveat in caveats_of(bundle, prepared):
+        console.print(f"[yellow]Beware:[/] {caveat}")
     for line in prediction_summary(answers, out):
         console.print(line)
 
@@ -282,9 +284,17 @@ def _trained(name: str, budget: str, device: str, weights: Path | None) -> str:
     from lymphoscope.models.base import EpochClassifier
     from lymphoscope.models.registry import create_model, recipe_info, with_budget, with_settings
 
+    takes_weights = "weights" in create_model(name).get_params(deep=False)
+    if weights and not takes_weights:
+        console.print(f"{escape(name)} takes no weights: it is as it would be without --weights.")
+    if weights and takes_weights and (weights / "card.json").is_file():
+        console.print(
+            f"{escape(weights.name)} has learned from the cells that {escape(str(weights / 'sources.txt'))} "
+            "lists. If this cohort is made of some of them, its numbers are flattered."
+        )
     if recipe_info(name).cell_input == "images":
         settings = {"device": device} if device != "auto" else {}
-        settings |= {"weights": str(weights)} if weights else {}
+        settings |= {"weights": str(weights)} if weights and takes_weights else {}
         name = with_settings(with_budget(name, budget), settings)
     model = create_model(name)
     if isinstance(model, EpochClassifier):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lymphoscope.encoders.dinov2 import random_dinov2, save_dinov2
+from lymphoscope.encoders.dinov2 import backbone_sha256, random_dinov2, save_dinov2
 from lymphoscope.encoders.published import VitShape
 from lymphoscope.training.bounds import check_choice
 
@@ -61,6 +61,10 @@ class Embedder(nn.Module, ABC):
     embedding: str
 
     @abstractmethod
+    def sha256(self) -> str:
+        """Of the tensors, as models that are built on them name it."""
+
+    @abstractmethod
     def save(self, folder: Path) -> None:
         """Write the weights, as model.safetensors, and what rebuilds the network as the new `folder`."""
 
@@ -86,6 +90,10 @@ class VitEmbedder(Embedder):
     def forward(self, images: Tensor) -> Tensor:
         tokens: Tensor = self.transformer(images).last_hidden_state  # (n, 1 + registers + patches, hidden)
         return torch.cat([tokens[:, 0], tokens[:, self._before_patches :].mean(dim=1)], dim=1)
+
+    def sha256(self) -> str:
+        """That of a transformer that is loaded from what `save` wrote."""
+        return backbone_sha256(self.transformer)
 
     def save(self, folder: Path) -> None:
         """As `load_dinov2` takes it."""

@@ -147,6 +147,7 @@ def _card(
         | {
             "embedding": network.embedder.embedding,
             "width": network.embedder.width,
+            "tensors_sha256": network.embedder.sha256(),
             "parameters": sum(each.numel() for each in network.embedder.parameters()),
         },
         "preprocessing": {"image_size": architecture.image_size, "normalisation": asdict(NORMALISATION)},

@@ -104,9 +104,12 @@ def compare(first: Evaluation, second: Evaluation, zone: Zone = "overall") -> Co
     n_malignant, n_reactive = int(truth.sum()), int((~truth).sum())
     patients = patients_in_words(n_malignant, n_reactive, zone)
     optimistic = tuple(each.recipe for each in (a, b) if each.optimistic)
+    transductive = tuple(each.recipe for each in (a, b) if each.transductive)
     if not n_malignant or not n_reactive:
         sentence = f"{second.recipe} and {first.recipe} cannot be compared on {patients}: a class is missing."
-        return Comparison(a.recipe, b.recipe, zone, n_malignant, n_reactive, None, None, sentence, optimistic)
+        return Comparison(
+            a.recipe, b.recipe, zone, n_malignant, n_reactive, None, None, sentence, optimistic, transductive
+        )
     gain = ((b.decision == b.y).astype(np.float64) - (a.decision == a.y))[:, inside]
     decisions = _decision_bootstrap(a, first.protocol, truth)
     accuracy = percentile_interval(_balanced(gain, truth), decisions.balanced_difference(gain))
@@ -125,8 +128,9 @@ def compare(first: Evaluation, second: Evaluation, zone: Zone = "overall") -> Co
         n_reactive,
         accuracy,
         ranking,
-        difference_sentence(a.recipe, b.recipe, accuracy, patients, optimistic),
+        difference_sentence(a.recipe, b.recipe, accuracy, patients, optimistic, transductive),
         optimistic,
+        transductive,
     )
 
 

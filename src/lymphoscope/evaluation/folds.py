@@ -218,8 +218,10 @@ def _key(
     wished_sensitivity: float | None,
     refits: int,
 ) -> str:
+    weights = model.check_network().weights_sha256 if isinstance(model, EpochClassifier) else ""
     return store.piece_key(
         model=store.describe_model(model),
+        **({"weights": weights} if weights else {}),  # what they hold, wherever they lie
         data=fingerprint,
         repeat=split.repeat,
         fold=split.fold,

@@ -172,7 +172,7 @@ class EpochClassifier(BagClassifier):
 
     @property
     def untrained(self) -> bool:
-        """Whether it builds on weights that have learned nothing, so that no comparison should rank it."""
+        """Whether it keeps weights that have learned nothing, so that no comparison should rank it."""
         return self.weights == "random"
 
     @abstractmethod

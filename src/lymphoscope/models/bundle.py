@@ -99,8 +99,10 @@ def load_bundle(folder: Path, weights: Path | str | None = None) -> Bundle:
     document = _read_document(folder)
     recipe, refits = document["recipe"], document["refits"]
     states: list[dict[str, Any]] = [{} for _ in range(refits["n"])]
-    for parameters in (document["parameters"], refits["parameters"]) if weights else ():
-        if "weights" in parameters:
+    if weights is not None:
+        if "weights" not in document["parameters"]:
+            raise BundleError(f"{folder}: a model of recipe {recipe} takes no weights. Leave --weights away.")
+        for parameters in (document["parameters"], refits["parameters"]):
             parameters["weights"] = str(weights)
     model = _restored(folder / ARRAYS, recipe, document["parameters"], _read_arrays(folder, ARRAYS, document))
     for key, array in _read_arrays(folder, REFITS, document).items():
@@ -216,5 +218,5 @@ def _read(folder: Path, name: str, limit: int | None) -> bytes:
 
 
 def _versions() -> dict[str, str]:
-    names = ("lymphoscope", "numpy", "scikit-learn", "safetensors")
+    names = ("lymphoscope", "numpy", "scikit-learn", "torch", "safetensors")
     return {"python": platform.python_version(), **{name: packages.version(name) for name in names}}

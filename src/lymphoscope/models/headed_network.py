@@ -63,9 +63,9 @@ class HeadedNetwork(CellNetwork):
         """The head's."""
         return self.bag_head.shares(features, packing, clinical)
 
-    def tuned(self) -> str:
-        """The encoder's."""
-        return self.encoder.tuned() if isinstance(self.encoder, CellNetwork) else ""
+    def tuned(self, head: nn.Module | None = None) -> str:
+        """The encoder's, with this head."""
+        return self.encoder.tuned(head or self.bag_head) if isinstance(self.encoder, CellNetwork) else ""
 
     def pretrained_parts(self) -> dict[str, nn.Module] | None:
         """The encoder's."""

@@ -168,6 +168,11 @@ class ImageClassifier(NetworkClassifier):
         self.device = device
         self.random_state = random_state
 
+    @property
+    def untrained(self) -> bool:
+        """Whether it keeps weights that have learned nothing, so that no comparison should rank it."""
+        return super().untrained and (self.options or {}).get("tuning") != "full"
+
     def _check_cells(self, bags: Bags) -> None:
         pixels(bags, self.image_size)
 
@@ -190,6 +195,12 @@ class ImageClassifier(NetworkClassifier):
                 "a head of multiple-instance learning sees all cells of a patient together",
                 found=f"head {self.head}, unit cell",
                 allowed="unit patient",
+            )
+        if (self.options or {}).get("clinical"):
+            raise InputError(
+                "a head of multiple-instance learning is given the clinical values by its fusion",
+                found="clinical=true",
+                allowed="fusion: concatenation, additive or gate",
             )
         return headed(network, self.image_size, self.head, self.width, self.fusion)
 

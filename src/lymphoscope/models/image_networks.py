@@ -87,15 +87,20 @@ def _network_of(state: State, start: str, build: Build, weights: str | None, sha
 
 def _built_again(build: Build, weights: str | None, sha256: str) -> CellNetwork:
     """The network on the weights that it was fitted on, and on no others."""
-    remedy = "Name the file or folder of the weights that it was fitted on: --weights PATH."
+    if not sha256:
+        remedy = "The model is whole: leave --weights away."
+    else:
+        remedy = f"Name the file or folder of those with SHA-256 {sha256}: --weights PATH."
     try:
         network = build(weights)
     except InputError as error:
-        raise BundleError(f"The model does not hold the weights it was built on. {error} {remedy}") from error
+        raise BundleError(
+            f"The model does not hold the weights it was built on, called {weights}. {remedy} ({error})"
+        ) from error
     if network.weights_sha256 != sha256:
         raise BundleError(
             f"{weights}: these are not the weights that the model was built on; their SHA-256 is "
-            f"{network.weights_sha256 or 'none'}, not {sha256}. {remedy}"
+            f"{network.weights_sha256 or 'none'}. {remedy}"
         )
     return network
 

@@ -12,8 +12,9 @@ from lymphoscope.evaluation.sample_size import SampleSize, Swing
 from lymphoscope.evaluation.triage import TriageSummary
 from lymphoscope.models.base import BagClassifier, EpochClassifier
 from lymphoscope.models.registry import recipe_info
+from lymphoscope.models.transductive import is_transductive
 from lymphoscope.report import content as page
-from lymphoscope.stats.comparison import Comparison
+from lymphoscope.stats.comparison import TRANSDUCTIVE, UNTRAINED, Comparison
 
 
 def ladder(found: measured.Ladder, chosen: str) -> page.Ladder:
@@ -95,6 +96,16 @@ def weights(model: BagClassifier) -> tuple[tuple[str, str], ...]:
     known = f"SHA-256 {model.weights_sha256_}" if model.weights_sha256_ else "untrained"
     facts = [("Weights before training", f"{Path(model.weights).name}, {known}")]
     return (*facts, *((("Trained", model.tuned),) if model.tuned else ()))
+
+
+def caveats(model: BagClassifier) -> tuple[str, ...]:
+    """Why what a fitted model says may not be believed as it stands, in sentences."""
+    found = []
+    if isinstance(model, EpochClassifier) and model.untrained:
+        found.append(f"The model is untrained: {UNTRAINED}.")
+    if is_transductive(model):
+        found.append(f"The model is transductive: {TRANSDUCTIVE}.")
+    return tuple(found)
 
 
 def row_titles(found: measured.Ladder) -> dict[str, str]:

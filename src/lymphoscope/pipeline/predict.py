@@ -99,6 +99,17 @@ def answer(prepared: Prepared, bundle: Bundle, patients: np.ndarray | None = Non
     )
 
 
+def caveats_of(bundle: Bundle, prepared: Prepared) -> tuple[str, ...]:
+    """Why these predictions may not be believed as they stand, in sentences."""
+    found = page.caveats(bundle.model)
+    if bundle.metadata["cohort"]["fingerprint"] == prepared.store.fingerprint:
+        found += (
+            "These are the data that the model was fitted on: what it says of patients it has learned from "
+            "flatters it.",
+        )
+    return found
+
+
 def _check_facts(bundle: Bundle, model: Path) -> None:
     """A bundle may come from elsewhere; what `lymphoscope run` keeps with a model must be there."""
     facts = bundle.metadata
@@ -134,6 +145,7 @@ def _content(prepared: Prepared, bundle: Bundle, answers: Answers) -> ReportCont
         patients=rows,
         threshold=float(facts["referral_threshold"]),
         wished_sensitivity=float(facts["wished_sensitivity"]),
+        caveats=caveats_of(bundle, prepared),
         findings=prepared.findings,
         methods=Methods(
             paragraphs=(

@@ -45,7 +45,7 @@ from lymphoscope.pipeline.training_page import training
 from lymphoscope.report.content import CohortSummary, Methods, ReportContent
 from lymphoscope.report.html import write_report
 
-VERSIONS = ("lymphoscope", "numpy", "scikit-learn", "opencv-python-headless", "simplejpeg")
+VERSIONS = ("lymphoscope", "numpy", "scikit-learn", "torch", "opencv-python-headless", "simplejpeg")
 
 
 def run(
@@ -286,6 +286,7 @@ def _content(prepared: Prepared, plan: RunPlan, bundle: Bundle, found: Found) ->
         probes=page.probes(found.probes),
         training=training(found.ladder),
         clusters=clusters(prepared, bundle.model),
+        caveats=page.caveats(bundle.model),
         findings=(*prepared.findings, *(probe.finding for probe in found.probes if probe.warns)),
         methods=_methods(prepared, plan, bundle),
     )

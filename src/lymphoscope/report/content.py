@@ -314,6 +314,7 @@ class ReportContent:
     quality, quality_overlap : of the decision, overall and in the overlap zone.
     training : of the ladder's networks; may be empty.
     clusters : of cells, where the model that made the predictions has learned some.
+    caveats : sentences on why nothing here may be believed as it stands.
     created : date or time in words; left out of the page when empty.
     """
 
@@ -330,6 +331,7 @@ class ReportContent:
     probes: tuple[Probe, ...] = ()
     training: tuple[Training, ...] = ()
     clusters: Clusters | None = None
+    caveats: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     methods: Methods = Methods()
     created: str = ""

@@ -27,6 +27,7 @@ class Comparison:
     balanced_accuracy, auc : second minus first; None where a class has no patient in the zone.
     sentence : the same in words.
     optimistic : those of the two whose epoch was chosen on the patients that are scored.
+    transductive : those of the two that had learned from the scored patients' cells.
     """
 
     first: str
@@ -38,6 +39,7 @@ class Comparison:
     auc: Interval | None
     sentence: str
     optimistic: tuple[str, ...] = ()
+    transductive: tuple[str, ...] = ()
 
     @property
     def told_apart(self) -> bool:
@@ -57,12 +59,18 @@ class Comparison:
             "auc": None if self.auc is None else self.auc.as_dict(),
             "told_apart": self.told_apart,
             "optimistic": list(self.optimistic),
+            "transductive": list(self.transductive),
             "sentence": self.sentence,
         }
 
 
 def difference_sentence(
-    first: str, second: str, difference: Interval, patients: str, optimistic: Sequence[str] = ()
+    first: str,
+    second: str,
+    difference: Interval,
+    patients: str,
+    optimistic: Sequence[str] = (),
+    transductive: Sequence[str] = (),
 ) -> str:
     """Say in plain words whether `second` differs from `first` in balanced accuracy.
 
@@ -71,11 +79,13 @@ def difference_sentence(
     difference : second minus first.
     patients : what was compared, e.g. "163 patients (113 malignant, 50 reactive)".
     optimistic : those of the two whose epoch was chosen on the patients that are scored.
+    transductive : those of the two that had learned from the scored patients' cells.
     """
     return " ".join(
         [
             _difference(first, second, difference, patients),
             *(f"{each} is optimistic: {OPTIMISTIC}." for each in optimistic),
+            *(f"{each} is transductive: {TRANSDUCTIVE}." for each in transductive),
         ]
     )
 

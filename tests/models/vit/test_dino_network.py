@@ -28,12 +28,11 @@ from vit_example import (
     trained,
 )
 
-from lymphoscope.encoders.dinov2 import save_dinov2
+from lymphoscope.encoders.dinov2 import backbone_sha256, save_dinov2
 from lymphoscope.encoders.published import VitShape
 from lymphoscope.errors import InputError
 from lymphoscope.models.vit.network import (
     DinoNetwork,
-    backbone_sha256,
 )
 from lymphoscope.training.packing import Packing
 

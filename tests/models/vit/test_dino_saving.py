@@ -9,11 +9,10 @@ import safetensors.torch
 import torch
 from vit_example import network, output, published_state, trained
 
-from lymphoscope.encoders.dinov2 import load_dinov2, save_dinov2
+from lymphoscope.encoders.dinov2 import backbone_sha256, load_dinov2, save_dinov2
 from lymphoscope.models.image_networks import network_state, networks_of
 from lymphoscope.models.networks.base import CellNetwork
 from lymphoscope.models.networks.dinov2 import Unbuilt
-from lymphoscope.models.vit.network import backbone_sha256
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from vit_example import network
 from lymphoscope.cohort.read import ReadOptions
 from lymphoscope.encoders.dinov2 import save_dinov2
 from lymphoscope.errors import BundleError, InputError
+from lymphoscope.evaluation.folds import out_of_fold
 from lymphoscope.evaluation.ladder import climb
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.models.bundle import ARRAYS, Bundle, load_bundle, save_bundle
@@ -65,6 +67,35 @@ def test_only_what_was_trained_is_kept(
         load_bundle(tmp_path / "model", weights="random")
 
 
+def test_what_is_trained_is_counted_with_the_head_that_is_there(folders: tuple[Path, Path]) -> None:
+    model = fitted(folders[0], unit="patient", batch_size=8, head="abmil", fusion="gate", tuning="linear")
+    network = model.networks_[0]
+    count = sum(p.numel() for p in network.bag_head.parameters())
+    assert f"The head: {count:,} of " in model.tuned
+
+
+def test_folds_on_other_weights_of_the_same_name_are_not_taken_up(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    bags, y = example_bags(18, image_size=SIDE)
+    said = []
+    for number, folder in enumerate(folders):
+        shutil.rmtree(tmp_path / "vit", ignore_errors=True)
+        shutil.copytree(folder, tmp_path / "vit")
+        for pieces in (tmp_path / "pieces", tmp_path / f"fresh{number}"):
+            model = create_model("dinov2-adaptformer", **SMALL, weights=str(tmp_path / "vit"))
+            splits = Protocol(folds=2, repeats=1).splits(y)
+            said.append(out_of_fold(model, bags, y, splits, pieces=pieces).probability)
+    assert np.array_equal(said[0], said[1]) and np.array_equal(said[2], said[3])
+    assert not np.array_equal(said[0], said[2])
+
+
+def test_a_random_transformer_that_is_trained_whole_is_not_untrained() -> None:
+    random = {"weights": "random", "width": 0.2}
+    assert create_model("dinov2-adaptformer", **random).untrained  # type: ignore[attr-defined]
+    assert not create_model("dinov2-adaptformer", tuning="full", **random).untrained  # type: ignore[attr-defined]
+
+
 def test_a_model_trained_whole_holds_everything_but_still_names_its_origin(
     folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -104,6 +135,10 @@ def test_a_checkpoint_holds_no_frozen_weights(folders: tuple[Path, Path], tmp_pa
         ({"weights": "random", "image_size": 32}, "patches of 14 pixels; found 32"),
         ({"weights": "random", "adapter_width": 0}, "cannot have this width"),
         ({"weights": "{vit}", "width": 0.5}, "their own width"),
+        (
+            {"weights": "random", "head": "abmil", "unit": "patient", "clinical": True},
+            "clinical values by its fusion",
+        ),
         ({"weights": "random", "tuning": "lors"}, "cannot take this value for tuning.*adaptformer, lora"),
     ],
 )
@@ -152,6 +187,27 @@ def test_a_run_says_what_was_trained_and_predicts_with_the_transformer(
     with pytest.raises(BundleError, match="--weights PATH"):
         read_model(out / "model")
     predict_cohort(read_model(out / "model", folders[0]), prepared, tmp_path / "answers")
+    assert "data that the model was fitted on" in (tmp_path / "answers" / "report.html").read_text()
     said = (tmp_path / "answers" / "predictions.csv").read_text()
     for line in (out / "predictions.csv").read_text().splitlines():
         assert line in said
+
+
+def test_a_page_of_an_untrained_model_says_so_first(tiny_cohort: Path, cache: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    plan = RunPlan(
+        reading=ReadOptions(min_cells=4),
+        protocol=Protocol(folds=2, repeats=1, bootstrap=100),
+        recipe="dinov2-adaptformer@smoke:weights=random,width=0.2,tuning=linear",
+    )
+    prepared = prepare(tiny_cohort, ReadOptions(min_cells=4), cache=cache, jobs=1)
+    page = (run(prepared, tmp_path / "run", plan, jobs=1) / "report.html").read_text()
+    notice = page[page.index('class="notice"') : page.index("How far to trust this")]
+    assert "The model is untrained" in notice
+
+
+def test_weights_for_a_model_that_takes_none_are_refused(tmp_path: Path) -> None:
+    bags, y = example_bags(18)
+    save_bundle(Bundle("clinical", create_model("clinical").fit(bags, y)), tmp_path / "model")
+    with pytest.raises(BundleError, match="recipe clinical takes no weights"):
+        load_bundle(tmp_path / "model", weights="random")

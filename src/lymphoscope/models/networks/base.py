@@ -109,8 +109,11 @@ class CellNetwork(nn.Module, ABC):
         """The modules that a public torchvision checkpoint fits, by the prefix of their keys there."""
         return None
 
-    def tuned(self) -> str:
-        """One sentence on what is trained of it, for people; "" where that is everything."""
+    def tuned(self, head: nn.Module | None = None) -> str:
+        """One sentence on what is trained of it, for people; "" where that is everything.
+
+        `head` stands in place of its own.
+        """
         return ""
 
     def found_again(self) -> list[str]:

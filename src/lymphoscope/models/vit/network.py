@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lymphoscope.encoders.dinov2 import RANDOM, load_dinov2
+from lymphoscope.encoders.dinov2 import RANDOM, backbone_sha256, load_dinov2
 from lymphoscope.encoders.published import VitShape
 from lymphoscope.errors import InputError
 from lymphoscope.models.networks.base import N_CLINICAL, CellNetwork
@@ -155,10 +154,11 @@ class DinoNetwork(CellNetwork):
         """Logits (n, 2) of features (n, d), with the clinical values beside them if chosen."""
         return self.layers(torch.cat([features, clinical], dim=1) if self.takes_clinical else features)
 
-    def tuned(self) -> str:
-        """What is trained, and how much of everything it is."""
-        trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
-        all_of_it = sum(p.numel() for p in self.parameters())
+    def tuned(self, head: nn.Module | None = None) -> str:
+        """What is trained, and how much of everything it is; `head` stands in place of its own."""
+        parameters = [*self.backbone.parameters(), *(head or self.layers).parameters()]
+        trained = sum(p.numel() for p in parameters if p.requires_grad)
+        all_of_it = sum(p.numel() for p in parameters)
         n_blocks = len(self.backbone.encoder.layer)
         chosen = f" in {len(self.adapted_blocks)} of {n_blocks} blocks" if self.adapted_blocks else ""
         what = {
@@ -209,15 +209,6 @@ class DinoNetwork(CellNetwork):
             for name, parameter in part.named_parameters():
                 parameter.requires_grad_(not name.startswith("frozen."))
         self.frozen_features = not any(p.requires_grad for p in self.backbone.parameters())
-
-
-def backbone_sha256(backbone: nn.Module) -> str:
-    """SHA-256 of the names, kinds, shapes and bytes of a transformer's weights, however they were read."""
-    digest = hashlib.sha256()
-    for name, value in sorted(backbone.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 # ---- parts -------------------------------------------------------------------------------------------------
