@@ -31,7 +31,7 @@ def test_a_user_trains_an_encoder(call, tmp_path: Path) -> None:
     listed.write_text("ID,source\nP1,a/003.jpg\nP1,b/000.jpg\n")
     done = call(cells, "-o", out, "--leave-out", listed, *SMALL, "--seed", "4")
     assert done.exit_code == 0, (done.output, done.exception)
-    assert "23 cells to learn from, 11 held out; 2 left out." in done.stdout
+    assert "23 cells to learn from, 11 held out; 2 of 2 named left out." in done.stdout
     assert "nucleus shape" in done.stdout and "macro F1" in done.stdout
     card = json.loads((out / "card.json").read_text())
     accuracy = card["validation"]["cell_type"]["accuracy"]

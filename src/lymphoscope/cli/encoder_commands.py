@@ -110,7 +110,7 @@ def _print(trained: TrainedEncoder) -> None:
 
     from lymphoscope.cli.console import console
 
-    beside = "" if trained.left_out is None else f"; {trained.left_out:,} left out"
+    beside = "" if trained.left_out is None else f"; {trained.left_out:,} of {trained.named:,} named left out"
     console.print(f"{trained.training:,} cells to learn from, {trained.validation:,} held out{beside}.")
     table = Table(box=None, pad_edge=False)
     for title in ("held out", "cells", "accuracy", "95 % interval", "macro F1", "majority"):

@@ -80,6 +80,7 @@ class LabelledSplits:
     ----------
     tasks : those of which at least two answers occur among the training cells; the cell type is the first.
     left_out : of both files together, the cells that another table names; None if no table was given.
+    n_named : how many cells that table names; those that are in neither file cannot be left out.
     content : SHA-256 of the two files, the names of what was left out, and the side of the crops.
     """
 
@@ -87,6 +88,7 @@ class LabelledSplits:
     training: LabelledCells
     validation: LabelledCells
     left_out: tuple[str, ...] | None
+    n_named: int | None
     content: str
 
 
@@ -122,7 +124,8 @@ def read_labelled_cells(
     if progress:
         progress.done()
     content = sha256_json([*map(sha256_file, paths.values()), left_out, size])
-    return LabelledSplits(tasks, parts[TRAINING], parts[VALIDATION], left_out, content)
+    n_named = None if named is None else len(named)
+    return LabelledSplits(tasks, parts[TRAINING], parts[VALIDATION], left_out, n_named, content)
 
 
 def read_sources(path: Path) -> frozenset[str]:

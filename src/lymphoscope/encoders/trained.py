@@ -46,6 +46,7 @@ class TrainedEncoder:
     folder : where it is.
     training, validation : numbers of cells.
     left_out : how many of the labelled cells were left out of both; None if no list was given.
+    named : how many that list named.
     scores : on the validation cells, per task; the cell type comes first.
     """
 
@@ -53,6 +54,7 @@ class TrainedEncoder:
     training: int
     validation: int
     left_out: int | None
+    named: int | None
     scores: tuple[TaskScore, ...]
 
 
@@ -106,7 +108,9 @@ def train_encoder(
     _write(out, network.cpu(), splits.training, card)
     checkpoint.unlink(missing_ok=True)
     left_out = None if splits.left_out is None else len(splits.left_out)
-    return TrainedEncoder(out, len(splits.training), len(splits.validation), left_out, tuple(scores))
+    return TrainedEncoder(
+        out, len(splits.training), len(splits.validation), left_out, splits.n_named, tuple(scores)
+    )
 
 
 def _require_new(out: Path) -> None:

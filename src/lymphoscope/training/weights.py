@@ -32,7 +32,7 @@ def read_weights(path: Path | str) -> tuple[dict[str, Tensor], str]:
         raise InputError(
             "weights of this kind are not read",
             file=path,
-            found=path.suffix,
+            found="a folder" if path.is_dir() else path.suffix or path.name,
             allowed=", ".join(_READERS),
             remedy=_CONVERT,
         )
