@@ -12,18 +12,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lymphoscope.cohort.progress import Noting, Progress
 from lymphoscope.encoders.labelled_cells import LabelledCells, Task
 from lymphoscope.encoders.multitask import MultitaskNetwork, class_weights, masked_loss
 from lymphoscope.errors import LymphoscopeError
-from lymphoscope.files import atomic_path
 from lymphoscope.training.augmentation import IMAGENET, Augmentation, augment
 from lymphoscope.training.balancing import batches
 from lymphoscope.training.bounds import check_range
+from lymphoscope.training.checkpoints import read_tensors, write_tensors
 from lymphoscope.training.learner import Learner
 from lymphoscope.training.machine import autocast, keep_memory, same_bits
 from lymphoscope.training.schedules import learning_rate_at
@@ -139,7 +137,7 @@ def train_supervised(
             )
         losses.append(loss)
         if checkpoint:
-            _save(checkpoint, key, learner, losses)
+            write_tensors(checkpoint, learner.tensors(), {"key": key, "losses": json.dumps(losses)})
     shown.done()
     network.load_state_dict(learner.judged.state_dict())
     network.eval()
@@ -208,24 +206,12 @@ class _Shown:
             self._progress.note(text)
 
 
-def _save(path: Path, key: str, learner: Learner, losses: Sequence[float]) -> None:
-    """Everything that training on needs: tensors and JSON."""
-    tensors = {name: value.detach().contiguous() for name, value in learner.tensors().items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, {"key": key, "losses": json.dumps(list(losses))})
-
-
 def _load(path: Path, key: str, learner: Learner) -> list[float] | None:
     """Take up what was saved under `key`; None, and nothing changed, where there is no such checkpoint."""
-    try:
-        with safe_open(path, framework="pt") as stored:
-            metadata = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
-    except Exception:  # missing, cut short or foreign: the remedy is the same, train from the start
+    found = read_tensors(path, key)
+    if found is None or not learner.take_up(found[0]):
         return None
-    if metadata.get("key") != key or not learner.take_up(tensors):
-        return None
-    return [float(loss) for loss in json.loads(metadata["losses"])]
+    return [float(loss) for loss in json.loads(found[1]["losses"])]
 
 
 def _torch_seed(*parts: int) -> int:

@@ -185,8 +185,10 @@ class NetworkClassifier(EpochClassifier):
 
     def kept_parameters(self) -> dict[str, Any]:
         """Parameters as they are kept with a fitted model: neither folders nor devices of this machine."""
-        file = self.weights is not None and Path(self.weights).exists()
-        elsewhere = {"weights": Path(str(self.weights)).name if file else self.weights, "device": "auto"}
+        name = self.weights
+        if name is not None and (name.count("/") != 1 or Path(name).is_absolute() or Path(name).exists()):
+            name = Path(name).name  # anything else is the name of a published model, OWNER/MODEL
+        elsewhere = {"weights": name, "device": "auto"}
         return {key: elsewhere.get(key, value) for key, value in super().kept_parameters().items()}
 
     def check_network(self) -> Beginning:

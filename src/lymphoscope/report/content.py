@@ -1,7 +1,6 @@
 """Everything the report's page says, as plain values: who fills it in need not know how a page is drawn.
 
-A missing clinical value is NaN, as in `Bags.clinical`; a quantity that was not measured is None, and the
-page then says so instead of leaving a hole.
+A missing clinical value is NaN, as in `Bags.clinical`; None was not measured, and the page then says so.
 """
 
 from __future__ import annotations

@@ -28,19 +28,31 @@ def save_checkpoint(
         tensors |= {f"{_KEPT}{i}.{name}": value for name, value in weights.items()}
     epochs = json.dumps([epoch.as_dict() for epoch in history])
     metadata = {"key": key, "history": epochs, "kept": str(len(kept))}
-    with atomic_path(path) as temporary:
-        save_file({name: value.detach().contiguous() for name, value in tensors.items()}, temporary, metadata)
+    write_tensors(path, tensors, metadata)
 
 
 def load_checkpoint(path: Path, key: str, learner: Learner) -> tuple[list[Epoch], list[Weights]] | None:
     """Take up what was saved under `key`; None, and nothing changed, where there is no such checkpoint."""
+    found = read_tensors(path, key)
+    if found is None or not learner.take_up(found[0]):
+        return None
+    tensors, metadata = found
+    history = [Epoch.from_dict(each) for each in json.loads(metadata["history"])]
+    return history, [under(f"{_KEPT}{i}.", tensors) for i in range(int(metadata["kept"]))]
+
+
+def write_tensors(path: Path, tensors: Weights, metadata: dict[str, str]) -> None:
+    """Tensors and texts in one file, atomically."""
+    with atomic_path(path) as temporary:
+        save_file({name: value.detach().contiguous() for name, value in tensors.items()}, temporary, metadata)
+
+
+def read_tensors(path: Path, key: str) -> tuple[Weights, dict[str, str]] | None:
+    """What `write_tensors` wrote with this `key` among the texts; None where there is no such file."""
     try:
         with safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
     except Exception:  # missing, cut short or foreign: the remedy is the same, train from the start
         return None
-    if metadata.get("key") != key or not learner.take_up(tensors):
-        return None
-    history = [Epoch.from_dict(each) for each in json.loads(metadata["history"])]
-    return history, [under(f"{_KEPT}{i}.", tensors) for i in range(int(metadata["kept"]))]
+    return (tensors, metadata) if metadata.get("key") == key else None

@@ -90,6 +90,21 @@ def test_folds_on_other_weights_of_the_same_name_are_not_taken_up(
     assert not np.array_equal(said[0], said[2])
 
 
+@pytest.mark.parametrize(
+    ("weights", "kept"),
+    [
+        ("facebook/dinov2-with-registers-small", "facebook/dinov2-with-registers-small"),
+        ("/home/somebody/vit", "vit"),  # gone since, and still nobody's business
+        ("/vit.pth", "vit.pth"),
+        ("some/where/else/vit", "vit"),
+        ("random", "random"),
+        (None, None),
+    ],
+)
+def test_of_weights_a_name_is_kept_and_no_folder(weights: str | None, kept: str | None) -> None:
+    assert create_model("dinov2-adaptformer", weights=weights).kept_parameters()["weights"] == kept
+
+
 def test_a_random_transformer_that_is_trained_whole_is_not_untrained() -> None:
     random = {"weights": "random", "width": 0.2}
     assert create_model("dinov2-adaptformer", **random).untrained  # type: ignore[attr-defined]
