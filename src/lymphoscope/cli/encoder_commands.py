@@ -44,8 +44,8 @@ def train(
         Path,
         typer.Argument(
             metavar="CELLS",
-            help="Folder with train.parquet and val.parquet: photographs of single cells, their types and "
-            "attributes.",
+            help="Folder with PBC's folders of photographs, a cell type each, and WBCAtt's tables; or with "
+            "train.parquet and val.parquet.",
         ),
     ],
     out: Annotated[
@@ -112,6 +112,8 @@ def _print(trained: TrainedEncoder) -> None:
 
     beside = "" if trained.left_out is None else f"; {trained.left_out:,} of {trained.named:,} named left out"
     console.print(f"{trained.training:,} cells to learn from, {trained.validation:,} held out{beside}.")
+    for note in trained.notes:
+        console.print(f"  {escape(note)}", soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     for title in ("held out", "cells", "accuracy", "95 % interval", "macro F1", "majority"):
         table.add_column(title, justify="left" if title == "held out" else "right")

@@ -1,9 +1,12 @@
-"""Labelled photographs of single cells, from two parquet files: those to learn from, and those held out."""
+"""Labelled photographs of single cells: those to learn from, and those held out; read from two parquet files.
+
+What is read from a folder of photographs (`pbc_folder`) shares its types and checks.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +45,10 @@ ATTRIBUTES = (
 TRAINING, VALIDATION = "train", "val"
 MISSING = -1
 
-_NEEDED = ("image", "source", CELL_TYPE, *ATTRIBUTES)
+TOLD = (CELL_TYPE, *ATTRIBUTES)
+"""All that may be told of a cell."""
+
+_NEEDED = ("image", "source", *TOLD)
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class LabelledCells:
 
     Attributes
     ----------
-    images : uint8 RGB (n, S, S, 3), the centre of every photograph at its own scale.
+    images : uint8 RGB (n, S, S, 3), the centre of every photograph; whole ones are scaled to 224 first.
     targets : int64 (n, n_tasks), index into the classes of the task; -1 where it is not known.
     sources : what each photograph is called where it comes from.
     """
@@ -79,9 +85,10 @@ class LabelledSplits:
     Attributes
     ----------
     tasks : those of which at least two answers occur among the training cells; the cell type is the first.
-    left_out : of both files together, the cells that another table names; None if no table was given.
-    n_named : how many cells that table names; those that are in neither file cannot be left out.
-    content : SHA-256 of the two files, the names of what was left out, and the side of the crops.
+    left_out : of both parts together, the cells that another table names; None if no table was given.
+    n_named : how many cells that table names; those that are in neither part cannot be left out.
+    content : SHA-256 of what was read, the names of what was left out, and the side of the crops.
+    notes : a sentence each on what was found there and not used, or not as it is.
     """
 
     tasks: tuple[Task, ...]
@@ -90,6 +97,7 @@ class LabelledSplits:
     left_out: tuple[str, ...] | None
     n_named: int | None
     content: str
+    notes: tuple[str, ...] = ()
 
 
 def read_labelled_cells(
@@ -115,7 +123,8 @@ def read_labelled_cells(
     _check_sources(tables, paths)
     named = None if leave_out is None else read_sources(leave_out)
     left_out, rows = _rows_to_keep(tables, named, leave_out)
-    tasks = _tasks(tables[TRAINING].take(rows[TRAINING]), paths[TRAINING])
+    learned = tables[TRAINING].take(rows[TRAINING])
+    tasks = tasks_of({name: learned[name].to_pylist() for name in TOLD}, paths[TRAINING])
     if progress:
         progress.start("reading cells", sum(map(len, rows.values())))
     parts = {
@@ -155,6 +164,26 @@ def read_sources(path: Path) -> frozenset[str]:
     if not named:
         raise InputError("this list names no cell", file=path, column="source", found="no values")
     return named
+
+
+def left_out_of(sources: Sequence[str], named: frozenset[str], leave_out: Path | None) -> tuple[str, ...]:
+    """The labelled cells that the table `leave_out` names, in alphabetical order.
+
+    Raises
+    ------
+    InputError : there is none, so that the table is one of other cells or writes their names differently.
+    """
+    left_out = tuple(sorted(source for source in sources if source in named))
+    if not left_out:
+        raise InputError(
+            "none of these cells is among the labelled ones",
+            file=leave_out,
+            column="source",
+            found=", ".join(sorted(named)[:3]),
+            allowed=f"names as {', '.join(sources[:3])}",
+            remedy="Without this list the result is the same.",
+        )
+    return left_out
 
 
 def _read_table(path: Path) -> pa.Table:
@@ -234,32 +263,35 @@ def _rows_to_keep(
     sources = {part: table["source"].to_pylist() for part, table in tables.items()}
     if named is None:
         return None, {part: np.arange(len(each)) for part, each in sources.items()}
-    left_out = tuple(sorted(source for each in sources.values() for source in each if source in named))
-    if not left_out:
-        raise InputError(
-            "none of these cells is among the labelled ones",
-            file=leave_out,
-            column="source",
-            found=", ".join(sorted(named)[:3]),
-            allowed=f"names as {', '.join(sources[TRAINING][:3])}",
-            remedy="Without this list the result is the same.",
-        )
+    left_out = left_out_of([source for each in sources.values() for source in each], named, leave_out)
     kept = {part: [i for i, s in enumerate(each) if s not in named] for part, each in sources.items()}
     return left_out, {part: np.array(rows, dtype=np.int64) for part, rows in kept.items()}
 
 
-def _tasks(training: pa.Table, path: Path) -> tuple[Task, ...]:
-    """What the training cells have at least two answers to."""
-    answers = {name: {*training[name].to_pylist()} - {None} for name in (CELL_TYPE, *ATTRIBUTES)}
+def tasks_of(told: Mapping[str, Sequence[str | None]], path: Path) -> tuple[Task, ...]:
+    """What the training cells have at least two answers to.
+
+    Parameters
+    ----------
+    told : of every training cell in turn, by the names in `TOLD`; None where it is not known.
+    path : where the training cells are, for what is said of them.
+
+    Raises
+    ------
+    InputError : they are of fewer than two types.
+    """
+    answers = {name: {*told[name]} - {None} for name in TOLD}
     if len(answers[CELL_TYPE]) < 2:
         raise InputError(
             "there is nothing to learn from",
             file=path,
             column=CELL_TYPE,
-            found=f"{training.num_rows} cells of {len(answers[CELL_TYPE])} types to train on",
+            found=f"{len(told[CELL_TYPE])} cells of {len(answers[CELL_TYPE])} types to train on",
             allowed="cells of at least 2 types",
         )
-    return tuple(Task(name, tuple(sorted(each))) for name, each in answers.items() if len(each) > 1)
+    return tuple(
+        Task(name, tuple(sorted(filter(None, each)))) for name, each in answers.items() if len(each) > 1
+    )
 
 
 def _cells(

@@ -18,13 +18,8 @@ from safetensors.torch import save
 
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.encoders.architectures import Architecture
-from lymphoscope.encoders.labelled_cells import (
-    MISSING,
-    LabelledCells,
-    LabelledSplits,
-    Task,
-    read_labelled_cells,
-)
+from lymphoscope.encoders.cell_folders import read_cells
+from lymphoscope.encoders.labelled_cells import MISSING, LabelledCells, LabelledSplits, Task
 from lymphoscope.encoders.multitask import MultitaskNetwork, TaskScore, predict_classes, task_scores
 from lymphoscope.encoders.supervised import AUGMENTATION, NORMALISATION, SupervisedSettings, train_supervised
 from lymphoscope.errors import InputError
@@ -48,6 +43,7 @@ class TrainedEncoder:
     left_out : how many of the labelled cells were left out of both; None if no list was given.
     named : how many that list named.
     scores : on the validation cells, per task; the cell type comes first.
+    notes : a sentence each on what was found among the cells and not used, or not as it is.
     """
 
     folder: Path
@@ -56,6 +52,7 @@ class TrainedEncoder:
     left_out: int | None
     named: int | None
     scores: tuple[TaskScore, ...]
+    notes: tuple[str, ...]
 
 
 def train_encoder(
@@ -80,16 +77,14 @@ def train_encoder(
 
     Raises
     ------
-    InputError : `out` exists; no such architecture; or as `read_labelled_cells`.
+    InputError : `out` exists; no such architecture; or as `read_cells`.
     """
     _require_new(out)
     device = device or torch.device("cpu")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         embedder = architecture.build()  # before anything is read: it may lack a package
-        splits = read_labelled_cells(
-            cells, size=architecture.image_size, leave_out=leave_out, progress=progress
-        )
+        splits = read_cells(cells, size=architecture.image_size, leave_out=leave_out, progress=progress)
         network = MultitaskNetwork(embedder, splits.tasks)
     checkpoint = out.with_name(f"{out.name}.unfinished.safetensors")
     losses = train_supervised(
@@ -109,7 +104,13 @@ def train_encoder(
     checkpoint.unlink(missing_ok=True)
     left_out = None if splits.left_out is None else len(splits.left_out)
     return TrainedEncoder(
-        out, len(splits.training), len(splits.validation), left_out, splits.n_named, tuple(scores)
+        out,
+        len(splits.training),
+        len(splits.validation),
+        left_out,
+        splits.n_named,
+        tuple(scores),
+        splits.notes,
     )
 
 
@@ -161,6 +162,7 @@ def _card(
             "training": _counts(splits.training, splits.tasks),
             "validation": _counts(splits.validation, splits.tasks),
             "left_out": None if splits.left_out is None else list(splits.left_out),
+            "notes": list(splits.notes),
             "sha256": splits.content,
         },
         "validation": {score.name: score.as_dict() for score in scores},
