@@ -1,7 +1,8 @@
 """The table of results: every recipe on every cohort given, measured on patients it has not seen.
 
-Each row is computed in a fresh process and kept as JSON in a folder, so that a killed run goes on where it
-was. The table is written as CSV and Markdown; both carry the SHA-256 of the rows and the command.
+Each row is computed in a fresh process and written to the table at once; a row that is there already is not
+measured again, and rows that are not asked for stay, so that the table can be made in pieces. It is written
+as CSV and Markdown; both carry the SHA-256 of the rows and the last command.
 
     lymphoscope synthesize cohorts/default
     lymphoscope synthesize cohorts/strong --effect 2
@@ -9,7 +10,8 @@ was. The table is written as CSV and Markdown; both carry the SHA-256 of the row
         --learned dev=0.6 --learned strong=0.9
     python benchmarks/results.py --check benchmarks/results/networks.md
 
-Recipes on photographs run with `--budget`; the reference ladder stands above them, on the same folds. VGG,
+Recipes on photographs run with `--budget`; the reference ladder stands above them, on the same folds. The
+encoder of a cohort made of cells that the shipped one has seen is named with `--encoder COHORT=FOLDER`. VGG,
 ResNet-34 and DINOv2 are measured on a single hold-out of a fifth of the patients, because five folds of them
 take too long; their rows say so, and cannot be compared with the others closely. Recipes that need weights
 which somebody brings are listed, not measured, unless `--recipe NAME:weights=PATH` brings them. Where the
@@ -36,18 +38,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lymphoscope.encoders.kept import SHIPPED
 from lymphoscope.evaluation.evaluator import evaluate
 from lymphoscope.evaluation.ladder import DEFAULT_LADDER
 from lymphoscope.evaluation.pieces import describe_model
 from lymphoscope.evaluation.protocol import Protocol
-from lymphoscope.files import sha256_json, write_json
+from lymphoscope.files import sha256_json
 from lymphoscope.models.base import EpochClassifier
 from lymphoscope.models.registry import create_model, list_models, public_name, recipe_info, with_budget
 from lymphoscope.pipeline.preparation import Prepared, default_cache, prepare
 from lymphoscope.stats.intervals import Interval
 from network_trials import image_recipes, needs_weights
 from process_memory import watched
-from results_table import Row, Table, check, versions_text, write
+from results_table import Row, Table, check, read, versions_text, write
 
 HOLDOUT = ("vgg16", "vgg19", "resnet34", "dinov2-adaptformer")
 """Recipes that are measured on a single hold-out."""
@@ -62,7 +65,12 @@ MADE_BY = ("training", "models", "evaluation", "stats")
 
 def measure(request: dict[str, Any]) -> dict[str, Any]:
     """Evaluate one recipe on one cohort, whose photographs are in the cache already."""
-    prepared = prepare(Path(request["folder"]), cache=Path(request["cache"]), jobs=request["jobs"])
+    prepared = prepare(
+        Path(request["folder"]),
+        cache=Path(request["cache"]),
+        encoder=request["encoder_at"],
+        jobs=request["jobs"],
+    )
     model = create_model(request["recipe"])
     bags = prepared.bags_for(model, jobs=request["jobs"])[prepared.labelled]
     protocol = Protocol(**request["protocol"])
@@ -115,6 +123,8 @@ def request_of(
         "folder": str(folder),
         "cohort": folder.name,
         "fingerprint": prepared.store.fingerprint,
+        "encoder": prepared.encoder.as_dict() if prepared.encoder else {},
+        "encoder_at": encoder_of(folder, options),
         "protocol": protocol.as_dict(),
         "cache": str(cache),
         "jobs": 1 if single else options.cores,
@@ -123,20 +133,14 @@ def request_of(
     }
 
 
-def row_of(request: dict[str, Any], rows: Path, learned: dict[str, float]) -> Row:
-    """The row of a request: from the folder if it is there, else measured and left there."""
-    key = sha256_json({name: value for name, value in request.items() if name not in ("folder", "cache")})
-    kept = rows / f"{request['cohort']}-{public_name(request['recipe']).replace(':', '-')}-{key[:12]}.json"
-    if kept.exists():
-        found = json.loads(kept.read_text())
-    else:
-        command = [sys.executable, __file__, "--row", json.dumps(request)]
-        threads = {"OMP_NUM_THREADS": str(request["threads"]), "OMP_WAIT_POLICY": "PASSIVE"}
-        load = os.getloadavg()[0]
-        output, peak = watched(command, env=threads, every_s=0.05)
-        found = json.loads(output.splitlines()[-1])
-        found |= {"peak_mb": round(peak), "code": code_hash(), "load": round(load, 1)}
-        write_json(kept, found)
+def row_of(request: dict[str, Any], learned: dict[str, float]) -> Row:
+    """Measure the row of a request, in a fresh process."""
+    command = [sys.executable, __file__, "--row", json.dumps(request)]
+    threads = {"OMP_NUM_THREADS": str(request["threads"]), "OMP_WAIT_POLICY": "PASSIVE"}
+    load = os.getloadavg()[0]
+    output, peak = watched(command, env=threads, every_s=0.05)
+    found = json.loads(output.splitlines()[-1])
+    found |= {"peak_mb": round(peak), "code": code_hash(), "load": round(load, 1)}
     low, optimistic = found["auc_low"], found.pop("optimistic")
     network = recipe_info(request["recipe"]).cell_input == "images"
     aim = learned.get(request["cohort"]) if network else None
@@ -151,8 +155,28 @@ def row_of(request: dict[str, Any], rows: Path, learned: dict[str, float]) -> Ro
         threads=request["threads"],
         fingerprint=request["fingerprint"][:12],
         versions=versions_text(request["versions"]),
+        encoder=encoder_text(request),
+        key=key_of(request),
         **found,
     )
+
+
+def key_of(request: dict[str, Any]) -> str:
+    """What a row depends on, and on which machine's folders it does not."""
+    elsewhere = ("folder", "cache", "encoder_at")
+    return sha256_json({name: value for name, value in request.items() if name not in elsewhere})[:16]
+
+
+def encoder_text(request: dict[str, Any]) -> str:
+    """Name and hash of the encoder."""
+    encoder = request["encoder"]
+    return f"{encoder['name']} {encoder['sha256'][:12]}" if encoder else ""
+
+
+def encoder_of(folder: Path, options: argparse.Namespace) -> str:
+    """The encoder that was named for a cohort, or the shipped one."""
+    named = dict(pair.split("=", 1) for pair in options.encoder)
+    return str(named.get(folder.name, SHIPPED))
 
 
 def protocol_text(protocol: dict[str, Any]) -> str:
@@ -168,7 +192,9 @@ def recipes_of(options: argparse.Namespace) -> list[str]:
     if not names:
         photographs = sorted(image_recipes(), key=is_slow)
         waiting = [info.name for info in list_models() if needs_weights(info.name)]
-        names = [*(name for _, name in DEFAULT_LADDER), *photographs, *waiting]
+        numbers = [info.name for info in list_models() if info.cell_input == "numbers"]
+        names = [*(name for _, name in DEFAULT_LADDER), *numbers, *photographs, *waiting]
+    names = list(dict.fromkeys(names))
     return [
         with_budget(name, options.budget if options.budget in recipe_info(name).budgets else None)
         for name in names
@@ -178,9 +204,11 @@ def recipes_of(options: argparse.Namespace) -> list[str]:
 def all_rows(options: argparse.Namespace, learned: dict[str, float]) -> Iterator[Row]:
     """Every recipe on every cohort, the slow ones last; one that fails says so in its row."""
     cache, recipes = options.cache or default_cache(), recipes_of(options)
+    kept = {row.key: row for row in known_rows(options) if row.key}
     ready: dict[Path, Prepared] = {}
     for folder in options.cohort:
-        ready[folder] = prepare(folder, cache=cache, jobs=options.cores)
+        encoder = encoder_of(folder, options)
+        ready[folder] = prepare(folder, cache=cache, encoder=encoder, jobs=options.cores)
         ready[folder].require_no_errors()
         ready[folder].require_labels()
     pairs = [(recipe, folder) for folder in options.cohort for recipe in recipes]
@@ -189,10 +217,13 @@ def all_rows(options: argparse.Namespace, learned: dict[str, float]) -> Iterator
         if needs_weights(recipe):
             yield empty_row(request, "needs weights")
             continue
+        if key_of(request) in kept:
+            yield kept[key_of(request)]
+            continue
         # Crops are cut here, so that a row's time and memory are its own.
         ready[folder].bags_for(create_model(recipe), jobs=options.cores)
         try:
-            yield row_of(request, options.rows, learned)
+            yield row_of(request, learned)
         except SystemExit as failure:
             print(failure, file=sys.stderr)
             yield empty_row(request, "failed")
@@ -203,12 +234,27 @@ def is_slow(recipe: str) -> bool:
     return recipe_info(recipe).name in HOLDOUT
 
 
+def known_rows(options: argparse.Namespace) -> list[Row]:
+    """What the table holds already."""
+    path = options.out.with_name(f"{options.out.name}.csv")
+    return list(read(path)[0].rows) if path.exists() else []
+
+
 def in_order(rows: Iterable[Row], options: argparse.Namespace) -> Table:
-    """The rows there are, by cohort and then by recipe as they were asked for."""
-    cohorts = [folder.name for folder in options.cohort]
-    recipes = [public_name(name) for name in recipes_of(options)]
-    ordered = sorted(rows, key=lambda row: (cohorts.index(row.cohort), recipes.index(row.recipe)))
-    return Table(tuple(ordered), command_text(options))
+    """These rows and those that the table holds besides, by cohort and then as the program lists recipes."""
+    rows = list(rows)
+    replaced = {(row.recipe, row.cohort) for row in rows}
+    rows += [row for row in known_rows(options) if (row.recipe, row.cohort) not in replaced]
+    cohorts = list(
+        dict.fromkeys([*(folder.name for folder in options.cohort), *sorted(r.cohort for r in rows)])
+    )
+    ladder = [name for _, name in DEFAULT_LADDER]
+    order = list(dict.fromkeys([*ladder, *(info.name for info in list_models())]))
+
+    def place(row: Row) -> tuple[int, int, str]:
+        return cohorts.index(row.cohort), order.index(recipe_info(row.recipe).name), row.recipe
+
+    return Table(tuple(sorted(rows, key=place)), command_text(options))
 
 
 def empty_row(request: dict[str, Any], status: str) -> Row:
@@ -221,6 +267,7 @@ def empty_row(request: dict[str, Any], status: str) -> Row:
         seed=request["protocol"]["seed"],
         fingerprint=request["fingerprint"][:12],
         versions=versions_text(request["versions"]),
+        encoder=encoder_text(request),
     )
 
 
@@ -253,6 +300,8 @@ def command_text(options: argparse.Namespace) -> str:
     words = ["python", "benchmarks/results.py"]
     for folder in options.cohort:
         words += ["--cohort", _shown(folder)]
+    for pair in options.encoder:
+        words += ["--encoder", public_name(pair)]
     for name in options.recipe or ():
         words += ["--recipe", public_name(name)]
     for pair in options.learned or ():
@@ -281,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     default = Path(__file__).parent / "results" / "networks"
     parser.add_argument("--cohort", type=Path, action="append", default=[], help="cohort folder (repeatable)")
-    parser.add_argument("--recipe", action="append", help="repeatable; default: the ladder and all networks")
+    parser.add_argument("--recipe", action="append", help="repeatable; default: all there are")
     parser.add_argument("--budget", default="fast", help="of recipes that have budgets")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
@@ -293,7 +342,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="a recipe has learned when its lower bound is above",
     )
     parser.add_argument(
-        "--rows", type=Path, default=Path("results-rows"), help="folder that keeps finished rows"
+        "--encoder",
+        action="append",
+        default=[],
+        metavar="COHORT=FOLDER",
+        help="the encoder of a cohort, where it is not the shipped one",
     )
     parser.add_argument("--cache", type=Path, help="of photographs; default: this user's")
     parser.add_argument("--out", type=Path, default=default, help="file to write, without .csv and .md")

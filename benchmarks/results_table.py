@@ -37,6 +37,8 @@ class Row:
     jobs, threads : processes, and threads of each.
     load : of the machine when the row was begun.
     fingerprint : of the cohort's content; code : of the code that measured the row.
+    encoder : name and hash of what gave the numbers of cells that are not measured.
+    key : of everything that was asked; a row with the same key is not measured again.
     """
 
     recipe: str
@@ -69,6 +71,8 @@ class Row:
     fingerprint: str = ""
     code: str = ""
     versions: str = ""
+    encoder: str = ""
+    key: str = ""
 
     def interval(self, name: str) -> str:
         """Estimate and interval in words."""
@@ -152,7 +156,8 @@ def markdown(table: Table) -> str:
             "stand in the order of the program, not of their results; a single hold-out cannot be compared "
             "with five folds.\n",
             f"Measured with:\n\n{said}",
-            f"Made by `{table.command}`; the same rows with every figure are in the CSV beside this file.\n",
+            f"Last written by `{table.command}`; the same rows with every figure are in the CSV beside this "
+            "file.\n",
             f"SHA-256 of the rows: `{_hash(_body(table.rows))}` "
             "(`python benchmarks/results.py --check FILE` compares).\n",
         ]

@@ -26,6 +26,7 @@ GROUPS = {
     "LYM2": "Photographs",
     "LYM3": "Cells",
     "LYM4": "Shortcuts",
+    "LYM5": "Encoders",
 }
 
 

@@ -16,7 +16,7 @@ def made(tiny_cohort: Path, cache: Path, tmp_path_factory: pytest.TempPathFactor
     out = tmp_path_factory.mktemp("results")
     options = ["--budget", "smoke", "--folds", "2", "--cores", "1", "--learned", "cohort=0.6"]
     options += ["--recipe", "cnn-clinical", "--recipe", "frozen-resnet34"]
-    options += ["--cohort", str(tiny_cohort), "--cache", str(cache), "--rows", str(out / "rows")]
+    options += ["--cohort", str(tiny_cohort), "--cache", str(cache)]
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
         import results  # type: ignore[import-not-found]
@@ -60,10 +60,26 @@ def test_rows_that_are_there_are_not_measured_again(
     import results
 
     monkeypatch.setattr(results, "watched", lambda *_, **__: pytest.fail("measured again"))
-    assert results.main([*made[1], "--out", str(tmp_path / "again")]) == 0
-    assert (tmp_path / "again.csv").read_bytes() == made[0].read_bytes()
+    again = tmp_path / "networks.csv"
+    again.write_bytes(made[0].read_bytes())
+    assert results.main([*made[1], "--out", str(tmp_path / "networks")]) == 0
+    assert again.read_bytes() == made[0].read_bytes()
     with pytest.raises(pytest.fail.Exception, match="measured again"):
-        results.main([*made[1], "--seed", "1", "--out", str(tmp_path / "other")])
+        results.main([*made[1], "--seed", "1", "--out", str(tmp_path / "networks")])
+
+
+def test_rows_that_are_not_asked_for_stay(
+    made: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table_of: ModuleType
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import results
+
+    (tmp_path / "networks.csv").write_bytes(made[0].read_bytes())
+    options = [each.replace("cnn-clinical", "clinical") for each in made[1]]
+    assert results.main([*options, "--out", str(tmp_path / "networks")]) == 0
+    rows = {row.recipe: row for row in table_of.read(tmp_path / "networks.csv")[0].rows}
+    assert set(rows) == {"clinical", "cnn-clinical@smoke", "frozen-resnet34@smoke"}
+    assert rows["cnn-clinical@smoke"] == table_of.read(made[0])[0].rows[0]
 
 
 def test_the_page_carries_the_hash_and_every_row(smoke_table: Path, table_of: ModuleType) -> None:

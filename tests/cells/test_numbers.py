@@ -28,9 +28,10 @@ class Store:
 
     @property
     def index(self) -> SimpleNamespace:
-        digests = [sha256_bytes(photograph.tobytes()) for photograph in self.photographs]
+        digests = b"".join(bytes.fromhex(sha256_bytes(each.tobytes())) for each in self.photographs)
         return SimpleNamespace(
-            sha256=np.array(digests), path=[Path(f"P{i}/{i:06d}.jpg") for i in range(len(self))]
+            digest=np.frombuffer(digests, dtype=np.uint8).reshape(-1, 32),
+            path=[Path(f"P{i}/{i:06d}.jpg") for i in range(len(self))],
         )
 
     def __len__(self) -> int:

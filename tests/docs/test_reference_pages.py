@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 import generate
+import PIL.Image
 import pytest
-from reference_pages import findings, models
+from reference_pages import encoders, findings, models
 
 from lymphoscope.cohort.findings import Severity
 from lymphoscope.cohort.folder_findings import StrayFiles
@@ -18,28 +19,44 @@ from lymphoscope.models.registry import estimator_class, list_models, recipe_inf
 def test_every_page_is_current() -> None:
     assert {path.name for path in generate.REFERENCE.iterdir()} == set(generate.PAGES)
     assert not generate.stale(generate.REFERENCE), "run python docs/generate.py"
+    assert not generate.stale_figures(generate.REFERENCE.parent / generate.IMAGES), "run docs/generate.py"
 
 
 def test_a_stale_page_is_named_and_written_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    where = ("--reference", str(tmp_path))
+    pages, images = tmp_path / "reference", tmp_path / "images"
+    where = ("--reference", str(pages))
     assert generate.main(where) == 0
     assert generate.main((*where, "--check")) == 0
-    page = tmp_path / "models.md"
+    page = pages / "models.md"
     right = page.read_text("utf-8")
     page.write_text("old")
-    (tmp_path / "findings.md").unlink()
+    (pages / "findings.md").unlink()
     capsys.readouterr()
     assert generate.main((*where, "--check")) == 1
     told = capsys.readouterr().err
-    assert [name for name in generate.PAGES if f"{tmp_path / name}: is out of date" in told] == [
+    assert [name for name in generate.PAGES if f"{pages / name}: is out of date" in told] == [
         "findings.md",
         "models.md",
     ]
     assert page.read_text() == "old"
-    assert not (tmp_path / "findings.md").exists()
+    assert not (pages / "findings.md").exists()
     assert generate.main(where) == 0
     assert page.read_text("utf-8") == right
-    assert not generate.stale(tmp_path)
+    assert not generate.stale(pages)
+    assert not generate.stale_figures(images)
+
+
+def test_a_figure_that_was_drawn_from_something_else_is_drawn_anew(tmp_path: Path) -> None:
+    found = encoders.figures()
+    assert set(found) == set(re.findall(r"\(\.\./images/([^)]+)\)", encoders.page()))
+    for name, data in found.items():
+        (tmp_path / name).write_bytes(data)
+    assert not generate.stale_figures(tmp_path)
+    path = tmp_path / sorted(found)[0]
+    PIL.Image.new("RGB", (4, 4)).save(path)
+    assert generate.stale_figures(tmp_path) == {path: found[path.name]}
+    path.unlink()
+    assert [*generate.stale_figures(tmp_path)] == [path]
 
 
 def test_every_kind_of_finding_is_complete() -> None:

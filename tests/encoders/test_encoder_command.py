@@ -13,7 +13,20 @@ from lymphoscope.cli.app import app
 from lymphoscope.encoders.dinov2 import load_dinov2
 from lymphoscope.errors import InputError
 
-SMALL = ("--hidden", "32", "--layers", "1", "--size", "28", "--epochs", "2", "--batch-size", "16")
+SMALL = (
+    "--architecture",
+    "vit",
+    "--hidden",
+    "32",
+    "--layers",
+    "1",
+    "--size",
+    "28",
+    "--epochs",
+    "2",
+    "--batch-size",
+    "16",
+)
 
 
 @pytest.fixture
@@ -54,5 +67,29 @@ def test_what_is_wrong_ends_it(call, tmp_path: Path) -> None:
     assert not (tmp_path / "vit").exists()
 
 
+def test_its_card_and_its_onnx_file_are_written(
+    call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, page, file = tmp_path / "kept", tmp_path / "card", tmp_path / "kept.onnx"
+    small = ("--hidden", 16, "--layers", 1, "--size", 28, "--epochs", 1, "--batch-size", 16)
+    assert call(made_up(tmp_path / "cells", 24, 12), "-o", kept, *small).exit_code == 0
+
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(app, ["encoder", *map(str, arguments)])
+
+    done = run("card", kept, "-o", page)
+    assert done.exit_code == 0 and done.stdout == f"Card: {page / 'kept.md'}\n"
+    assert "--epochs 1 " in (page / "kept.md").read_text("utf-8")
+    done = run("export", kept, "-o", file)
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "uint8 RGB (n, 28, 28, 3)" in done.stdout and "cell_type, cell_size, nucleus_shape" in done.stdout
+    assert f"ONNX: {file}" in done.stdout and file.stat().st_size > 10_000
+    for again in (("card", kept, "-o", page), ("export", kept, "-o", file)):
+        assert isinstance(run(*again).exception, InputError)
+    assert isinstance(run("card", tmp_path / "nowhere", "-o", tmp_path / "x").exception, InputError)
+    assert not (tmp_path / "x").exists()
+
+
 def test_without_a_command_the_help_is_shown() -> None:
-    assert "train" in CliRunner().invoke(app, ["encoder"]).output
+    shown = CliRunner().invoke(app, ["encoder"]).output
+    assert all(command in shown for command in ("train", "card", "export"))

@@ -10,7 +10,13 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 from torch.nn.functional import cross_entropy
 
 from lymphoscope.encoders.labelled_cells import MISSING, LabelledCells, Task
-from lymphoscope.encoders.multitask import MultitaskNetwork, class_weights, masked_loss, task_scores
+from lymphoscope.encoders.multitask import (
+    MultitaskNetwork,
+    class_weights,
+    macro_f1_interval,
+    masked_loss,
+    task_scores,
+)
 
 TASKS = (Task("cell_type", ("a", "b", "c")), Task("cell_size", ("big", "small")))
 
@@ -90,8 +96,11 @@ def test_scores_agree_with_scikit_learn() -> None:
     targets = rng.integers(0, 2, (30, 2))  # the third type does not occur
     targets[::3, 1] = MISSING
     told = np.stack([rng.integers(0, 3, 30), rng.integers(0, 2, 30)], axis=1)
-    cells = LabelledCells(np.zeros((30, 1, 1, 3), np.uint8), targets, tuple(map(str, range(30))))
-    for i, score in enumerate(task_scores(told, cells, training, TASKS)):
+    cells = LabelledCells(
+        np.zeros((30, 1, 1, 3), np.uint8), np.ones((30, 1, 1), bool), targets, tuple(map(str, range(30)))
+    )
+    logits = [np.eye(3)[told[:, 0]], np.eye(2)[told[:, 1]]]
+    for i, score in enumerate(task_scores(logits, cells, training, TASKS)):
         known = targets[:, i] != MISSING
         true, said = targets[known, i], told[known, i]
         always = np.full_like(true, np.bincount(training[:, i]).argmax())
@@ -100,6 +109,8 @@ def test_scores_agree_with_scikit_learn() -> None:
         assert score.accuracy == pytest.approx(accuracy_score(true, said))
         assert score.low < score.accuracy < score.high
         assert score.macro_f1 == pytest.approx(f1_score(true, said, labels=present, average="macro"))
+        assert 0 <= score.macro_f1_low < score.macro_f1 < score.macro_f1_high <= 1
+        assert score.as_dict()["macro_f1_interval"] == [score.macro_f1_low, score.macro_f1_high]
         assert score.majority == pytest.approx(accuracy_score(true, always))
         expected = f1_score(true, always, labels=present, average="macro", zero_division=0)
         assert score.majority_macro_f1 == pytest.approx(expected)
@@ -107,8 +118,30 @@ def test_scores_agree_with_scikit_learn() -> None:
         assert np.array_equal(score.confusion, confusion_matrix(true, said, labels=labels))
 
 
+def test_the_interval_of_macro_f1_covers_what_further_cells_would_give() -> None:
+    rng = np.random.default_rng(0)
+    shares = np.array([[40, 5, 0], [6, 30, 2], [1, 2, 4]]) / 90
+    many = rng.multinomial(1_000_000, shares.ravel()).reshape(3, 3)
+    truth = macro_f1_interval(many, replicates=50)
+    assert truth.high - truth.low < 0.01
+    held, widths = 0, []
+    for _ in range(200):
+        found = macro_f1_interval(rng.multinomial(400, shares.ravel()).reshape(3, 3), replicates=300)
+        held += truth.estimate in found
+        widths.append(found.high - found.low)
+    assert 180 <= held <= 199, "about 95 of 100"
+    few = macro_f1_interval(rng.multinomial(100, shares.ravel()).reshape(3, 3), replicates=300)
+    assert few.high - few.low > 1.3 * np.mean(widths)
+
+
+def test_a_matrix_without_mistakes_is_not_certain() -> None:
+    few, many = (macro_f1_interval(np.diag([n, n, 0])) for n in (10, 1000))
+    assert few.estimate == few.high == many.estimate == 1
+    assert few.low < 0.95 < 0.99 < many.low < 1
+
+
 def test_a_task_of_which_nothing_is_known_has_no_score() -> None:
     targets = np.array([[0, MISSING], [1, MISSING]])
-    cells = LabelledCells(np.zeros((2, 1, 1, 3), np.uint8), targets, ("a", "b"))
-    scores = task_scores(np.zeros((2, 2), np.int64), cells, np.array([[0, 0], [1, 1]]), TASKS)
+    cells = LabelledCells(np.zeros((2, 1, 1, 3), np.uint8), np.ones((2, 1, 1), bool), targets, ("a", "b"))
+    scores = task_scores([np.zeros((2, 3)), np.zeros((2, 2))], cells, np.array([[0, 0], [1, 1]]), TASKS)
     assert [score.name for score in scores] == ["cell_type"]

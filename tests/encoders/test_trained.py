@@ -14,6 +14,7 @@ from made_up_cells import TINY, columns, made_up, quick, write
 from safetensors.torch import load_file
 
 from lymphoscope.encoders import supervised
+from lymphoscope.encoders.appearance import Appearance
 from lymphoscope.encoders.architectures import Architecture
 from lymphoscope.encoders.dinov2 import load_dinov2
 from lymphoscope.encoders.labelled_cells import read_labelled_cells
@@ -23,7 +24,14 @@ from lymphoscope.errors import InputError, LymphoscopeError
 from lymphoscope.files import sha256_file
 from lymphoscope.training.augmentation import prepare
 
-FILES = ["card.json", "config.json", "heads.safetensors", "model.safetensors", "sources.txt"]
+FILES = [
+    "card.json",
+    "cells.safetensors",
+    "config.json",
+    "heads.safetensors",
+    "model.safetensors",
+    "sources.txt",
+]
 
 
 class Killed(Exception):
@@ -213,7 +221,7 @@ def test_without_transformers_it_says_what_to_install(
 def test_what_cannot_be_is_said_before_anything_is_read(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     with pytest.raises(InputError, match="multiple of `patch`"):
-        train_encoder(nowhere, tmp_path / "out", Architecture(image_size=30), quick())
+        train_encoder(nowhere, tmp_path / "out", Architecture("vit", image_size=30), quick())
     with pytest.raises(InputError, match=r"architecture is unknown.*vit"):
         train_encoder(nowhere, tmp_path / "out", Architecture("unet"), quick())
     with pytest.raises(InputError, match="exists already"):
@@ -236,6 +244,7 @@ def test_every_epoch_shows_every_cell_once_in_another_order(
         return augment(images, *rest)
 
     monkeypatch.setattr(supervised, "augment", watched)
+    monkeypatch.setattr(supervised, "APPEARANCE", Appearance())
     trained(tmp_path, "out", epochs=2)
     first, second = seen[:24], seen[24:]
     cells = read_labelled_cells(tmp_path / "cells", size=28).training.images

@@ -37,15 +37,19 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_image_recipe_keeps_the_contract(name: str, weights: str) -> None:
+def test_every_image_recipe_keeps_the_contract(name: str, weights: str, tiny_encoder: Path) -> None:
     torch.set_num_threads(1)
-    own: dict[str, Any] = {"image_size": SIDE}
+    own: dict[str, Any] = {"image_size": SIDE, "width": WIDTH}
     if name.startswith("frozen"):
         own["weights"] = weights
     elif name.startswith("dinov2"):
         own |= {"weights": "random", "image_size": 28}
+    elif name == "encoder-tuned":
+        own["weights"] = "random"
+    elif name.startswith("encoder-adapted"):
+        own = {"image_size": SIDE, "encoder": str(tiny_encoder)}
     check_bag_classifier(
-        lambda: create_model(f"{name}@smoke", width=WIDTH, **own),
+        lambda: create_model(f"{name}@smoke", **own),
         image_size=SIDE,
         n_patients=18,
     )

@@ -9,7 +9,7 @@ import pytest
 from lymphoscope.cohort.bags import Bags, segment_mean
 from lymphoscope.errors import InputError
 from lymphoscope.models.base import BagClassifier
-from lymphoscope.models.conformance import example_bags
+from lymphoscope.models.conformance import MEASURED_COLUMNS, example_bags
 from lymphoscope.models.patient_space import cell_columns, level_and_spread
 from lymphoscope.models.pooled import LateFusion, PooledLogistic
 from lymphoscope.models.registry import create_model
@@ -54,7 +54,7 @@ def test_evidence_is_not_inverted(name: str, patients: Patients) -> None:
     low, high = (np.full((6, 7), value) for value in (-1.0, 1.0))
     rng = np.random.default_rng(0)
     cells = np.concatenate([low, high]) * 10.0 ** np.arange(7)[::-1] + rng.normal(0, 0.1, (12, 7))
-    bags = Bags.from_list([cells], [[60.0, 1.0, 8.0]], columns=patients[0].columns)
+    bags = Bags.from_list([cells], [[60.0, 1.0, 8.0]], columns=MEASURED_COLUMNS)
     evidence = model.cell_evidence(bags)
     assert evidence is not None
     assert evidence[6:].min() > evidence[:6].max()
@@ -65,7 +65,7 @@ def test_a_cells_evidence_is_what_would_be_lost_without_it(name: str, patients: 
     model = create_model(name).fit(*patients)
     rng = np.random.default_rng(1)
     cells = rng.normal(0.2, 1.0, (40, 7)) * 10.0 ** np.arange(7)[::-1]
-    bags = Bags.from_list([cells], columns=patients[0].columns)
+    bags = Bags.from_list([cells], columns=MEASURED_COLUMNS)
     evidence = model.cell_evidence(bags)
     assert evidence is not None
     whole = cells_log_odds(model, bags)[0]

@@ -16,8 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lymphoscope.cells.morphology import MORPHOLOGY_COLUMNS
 from lymphoscope.cohort.read import ReadOptions
 from lymphoscope.errors import InputError, LymphoscopeError, WriteError
+from lymphoscope.evaluation.ladder import DEFAULT_LADDER
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.pipeline import tracking as tracking_module
 from lymphoscope.pipeline.evaluate import evaluate_cohort, ladder_with
@@ -111,12 +113,19 @@ def test_every_place_with_the_optimistic_number_says_so(finished: Path, prepared
     assert list(run_summary(finished))
 
 
-def test_predictions_come_from_the_honest_recipe_and_the_page_says_why(finished: Path) -> None:
+def test_predictions_come_from_the_honest_recipe_and_the_page_says_why(
+    finished: Path, prepared: Prepared
+) -> None:
     assert json.loads((finished / "plan.json").read_text())["recipe"] == OPTIMISTIC
     assert json.loads((finished / "metrics.json").read_text())["recipe"] == HONEST
     assert read_model(finished / "model").recipe == HONEST
     assert "New patients have no labels to choose an epoch by" in (finished / "report.html").read_text()
-    assert [name for _, name in ladder_with("clinical")][-1] == "morphology-clinical-late"
+    assert ladder_with("clinical", prepared.bags) == DEFAULT_LADDER, "it is a rung already"
+    measured = prepared.bags.select_columns(MORPHOLOGY_COLUMNS)
+    assert ladder_with("clinical", measured)[-1] == ("both", "morphology-clinical-late")
+    assert not [
+        name for _, name in ladder_with("clinical", measured) if name.startswith(("encoder", "concept"))
+    ]
 
 
 def test_networks_have_no_interval_and_nothing_pretends_one(finished: Path) -> None:

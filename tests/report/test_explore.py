@@ -15,8 +15,8 @@ from report_example import INVENTED, cell_image
 
 from lymphoscope.cohort.table_findings import MissingValues
 from lymphoscope.report import explore_figures as draw
-from lymphoscope.report.content import ExploreContent, SampleCells, SegmentationExample
 from lymphoscope.report.explore import Plate, draw_plates, write_explore
+from lymphoscope.report.explore_content import ExploreContent, SampleCells, SegmentationExample
 
 NAMES = [
     "class-counts", "sex-counts", "sex-by-class", "age-histogram", "age-by-class", "age-by-sex",

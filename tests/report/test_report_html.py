@@ -154,8 +154,9 @@ def test_same_content_gives_same_bytes_in_another_process(tmp_path: Path, text: 
         "from pathlib import Path; write_report(example_report(), Path(sys.argv[1]))"
     )
     out = tmp_path / "folder" / "report.html"
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     changed = {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc"),
-               "PYTHONPATH": str(Path(__file__).parent), "SOURCE_DATE_EPOCH": "1"}  # fmt: skip
+               "PYTHONPATH": path, "SOURCE_DATE_EPOCH": "1"}  # fmt: skip
     subprocess.run([sys.executable, "-c", script, str(out)], check=True, env=os.environ | changed, timeout=60)
     assert out.read_bytes() == text.encode("utf-8")
 

@@ -43,3 +43,22 @@ class CellCutOff(Finding):
     remedy: ClassVar[str] = (
         "Area and shape of these cells are not complete; use photographs that hold the whole cell."
     )
+
+
+@dataclass(frozen=True)
+class NotALymphocyte(Finding):
+    """A cell that the encoder takes for a neutrophil, eosinophil, basophil or platelets, and is sure of it.
+
+    Sure is a calibrated probability of these four, taken together, of at least 0.9. A cell that looks like a
+    monocyte, an immature granulocyte or an erythroblast is not counted: a malignant lymphoid cell may look so
+    to an encoder that has seen none. The patients named are those with more than half of their cells so.
+    """
+
+    code: ClassVar[str] = "LYM304"
+    title: ClassVar[str] = "Cell is surely no lymphocyte"
+    severity: ClassVar[Severity] = Severity.INFO
+    remedy: ClassVar[str] = (
+        "Look at these photographs. A smudged lymphocyte may be taken for platelets, and many smudged ones "
+        "are a sign of chronic lymphocytic leukaemia. All cells count, unless `--leave-out-cells flagged` "
+        "leaves these out, and with them those of LYM301 and LYM302."
+    )

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 MORPHOLOGY_VERSION = 4
 """Raised whenever a number changes its meaning or value, so that cached numbers are measured again."""
 
+EMBEDDING_PREFIX, CONCEPT_PREFIX = "embedding_", "concept_"
+"""What the names of numbers that an encoder gives a cell begin with."""
+
 
 @dataclass(frozen=True)
 class Column:

@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lymphoscope.cli.options import (
+    DEFAULT_ENCODER,
     CacheOption,
     CohortArgument,
+    EncoderOption,
     IgnoreOption,
     JobsOption,
+    LeaveOutOption,
     SeedOption,
+    encoder_of,
     with_reading,
 )
 
 if TYPE_CHECKING:
     from lymphoscope.cohort.findings import Finding
     from lymphoscope.cohort.read import ReadOptions
+    from lymphoscope.pipeline.left_out import LeaveOut
     from lymphoscope.pipeline.preparation import Prepared
 
 
@@ -40,6 +45,8 @@ def check(
     verify: Annotated[
         bool, typer.Option("--verify", help="Hash every photograph again, whatever its size and time say.")
     ] = False,
+    encoder: EncoderOption = DEFAULT_ENCODER,
+    leave_out_cells: LeaveOutOption = "none",
     cache: CacheOption = None,
     jobs: JobsOption = 2,
 ) -> None:
@@ -49,7 +56,16 @@ def check(
     from lymphoscope.files import to_json
     from lymphoscope.pipeline.preparation import check_cohort
 
-    prepared = _prepare(cohort, reading, cache, ignore, jobs, verify=verify)
+    prepared = _prepare(
+        cohort,
+        reading,
+        cache,
+        ignore,
+        jobs,
+        encoder=encoder_of(encoder),
+        leave_out=leave_out_cells,
+        verify=verify,
+    )
     findings = check_cohort(prepared, ignore or [])
     n_errors = sum(finding.severity is Severity.ERROR for finding in findings)
     if as_json:
@@ -91,7 +107,7 @@ def explore(
     from lymphoscope.pipeline.preparation import require_new
 
     require_new(out)
-    prepared = _prepare(cohort, reading, cache, None, jobs, out=out)
+    prepared = _prepare(cohort, reading, cache, None, jobs, encoder=None, out=out)
     page = explore_cohort(prepared, out, seed=seed, labels_note=labels_note)
     console.print(f"Figures and page: [bold]{_path(page)}[/]")
 
@@ -192,6 +208,8 @@ def _prepare(
     ignore: list[str] | None,
     jobs: int,
     *,
+    encoder: str | None,
+    leave_out: LeaveOut = "none",
     verify: bool = False,
     out: Path | None = None,
 ) -> Prepared:
@@ -203,6 +221,8 @@ def _prepare(
             cohort,
             reading,
             cache=cache,
+            encoder=encoder,
+            leave_out=leave_out,
             ignore=ignore or [],
             jobs=jobs,
             verify=verify,
@@ -236,6 +256,8 @@ def _print_cohort(prepared: Prepared) -> None:
         f"{len(prepared.unlabelled)} unlabelled; {len(prepared.store):,} cells. "
         f"Ages at {prepared.cohort.reference_date}, counts in {prepared.cohort.count_unit}."
     )
+    if prepared.left_out is not None:
+        console.print(prepared.left_out.sentence())
 
 
 def _print_finding(finding: Finding) -> None:

@@ -1,4 +1,4 @@
-"""Commands on encoders, which turn photographs of cells into numbers: encoder train."""
+"""Commands on encoders, which turn photographs of cells into numbers: encoder train, adapt, card, export."""
 
 from __future__ import annotations
 
@@ -7,24 +7,54 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lymphoscope.cli.options import SeedOption
+from lymphoscope.cli.options import (
+    DEFAULT_ENCODER,
+    CacheOption,
+    CohortArgument,
+    JobsOption,
+    SeedOption,
+    with_reading,
+)
 
 if TYPE_CHECKING:
+    import torch
+
+    from lymphoscope.cohort.read import ReadOptions
+    from lymphoscope.encoders.adapted import AdaptedEncoder
     from lymphoscope.encoders.trained import TrainedEncoder
 
 NETWORK, TRAINING = "Network", "Training"
 
-HiddenOption = Annotated[int, typer.Option(min=1, help="Width of the network.", rich_help_panel=NETWORK)]
-LayersOption = Annotated[int, typer.Option(min=1, help="Its depth.", rich_help_panel=NETWORK)]
+HiddenOption = Annotated[
+    int | None,
+    typer.Option(min=1, show_default="192; vit 128", help="Width of the network.", rich_help_panel=NETWORK),
+]
+LayersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        show_default="2; convnext 3, vit 4",
+        help="Its depth; of a network in stages, blocks in each.",
+        rich_help_panel=NETWORK,
+    ),
+]
 SizeOption = Annotated[
     int,
     typer.Option(
-        min=1, help="Pixels a side, cut from the centre; 14 times a number.", rich_help_panel=NETWORK
+        min=1,
+        help="Pixels a side, cut from the centre; of a vit 14 times a number.",
+        rich_help_panel=NETWORK,
     ),
 ]
 EpochsOption = Annotated[int, typer.Option(min=1, help="Passes over the cells.", rich_help_panel=TRAINING)]
 RateOption = Annotated[float, typer.Option(help="The highest learning rate.", rich_help_panel=TRAINING)]
 BatchOption = Annotated[int, typer.Option(min=1, help="Cells per step.", rich_help_panel=TRAINING)]
+EncoderArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="ENCODER", help="pbc-small, which is shipped, or a folder that `encoder train` wrote."
+    ),
+]
 DeviceOption = Annotated[
     Literal["auto", "cpu", "cuda"], typer.Option(help="Where it is trained.", rich_help_panel=TRAINING)
 ]
@@ -33,9 +63,12 @@ DeviceOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Add these commands to `app`."""
     encoder = typer.Typer(
-        help="Networks that turn photographs of cells into numbers: train one.", no_args_is_help=True
+        help="Networks that turn photographs of cells into numbers: train one, adapt one to a cohort, read "
+        "about it, export it.",
+        no_args_is_help=True,
     )
-    encoder.command()(train)
+    for command in (train, with_reading(adapt), card, export):
+        encoder.command()(command)
     app.add_typer(encoder, name="encoder", rich_help_panel="Learn and predict")
 
 
@@ -60,30 +93,41 @@ def train(
         ),
     ] = None,
     architecture: Annotated[
-        Literal["vit"],
-        typer.Option(help="vit: a small DINOv2 with registers.", rich_help_panel=NETWORK),
-    ] = "vit",
-    hidden: HiddenOption = 128,
-    layers: LayersOption = 4,
+        Literal["residual", "convnext", "vit"],
+        typer.Option(
+            help="residual: what the shipped encoder is; vit: a small DINOv2 with registers.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = "residual",
+    hidden: HiddenOption = None,
+    layers: LayersOption = None,
     size: SizeOption = 112,
-    epochs: EpochsOption = 40,
+    epochs: EpochsOption = 30,
     learning_rate: RateOption = 1e-3,
     batch_size: BatchOption = 64,
+    foreign: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Photographs of another laboratory's cells: how far apart the encoder sees them is written "
+            "into the card.",
+        ),
+    ] = None,
+    foreign_scale: Annotated[
+        float, typer.Option(help="How much these have to be enlarged to have the scale of CELLS.")
+    ] = 1.0,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
 ) -> None:
     """Train an encoder on photographs of single cells whose types and attributes are known."""
-    import torch
-
     from lymphoscope.cli.console import TerminalProgress
-    from lymphoscope.encoders.architectures import Architecture
+    from lymphoscope.encoders.architectures import DEFAULT_SIZES, Architecture
     from lymphoscope.encoders.supervised import SupervisedSettings
     from lymphoscope.encoders.trained import train_encoder
     from lymphoscope.training.machine import fastest_precision
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    where = torch.device(device)
+    where = _device(device)
+    usual_width, usual_depth = DEFAULT_SIZES[architecture]
     settings = SupervisedSettings(
         epochs=epochs,
         batch_size=batch_size,
@@ -95,13 +139,152 @@ def train(
         trained = train_encoder(
             cells,
             out,
-            Architecture(architecture, hidden, layers, size),
+            Architecture(architecture, hidden or usual_width, layers or usual_depth, size),
             settings,
             leave_out=leave_out,
+            foreign=foreign,
+            foreign_scale=foreign_scale,
             device=where,
             progress=progress,
         )
     _print(trained)
+
+
+def adapt(
+    cohort: CohortArgument,
+    reading: ReadOptions,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="New folder; resumed if it was cut short.")
+    ],
+    encoder: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|PATH",
+            help="What is adapted: the shipped encoder, or a folder that `encoder train` wrote.",
+        ),
+    ] = DEFAULT_ENCODER,
+    patients: Annotated[
+        Literal["all", "unlabelled"],
+        typer.Option(
+            help="Whose cells are learned from. With all, numbers measured on this cohort are transductive."
+        ),
+    ] = "all",
+    epochs: EpochsOption = 10,
+    learning_rate: RateOption = 1e-4,
+    batch_size: BatchOption = 128,
+    anchor: Annotated[
+        float,
+        typer.Option(
+            min=0, help="How strongly it is held to what it said before; 0: not.", rich_help_panel=TRAINING
+        ),
+    ] = 1.0,
+    device: DeviceOption = "auto",
+    cache: CacheOption = None,
+    seed: SeedOption = 0,
+    jobs: JobsOption = 2,
+) -> None:
+    """Let an encoder go on learning from a cohort's cells. Labels are not looked at."""
+    import numpy as np
+
+    from lymphoscope.cli.console import TerminalProgress
+    from lymphoscope.cohort.cell_store import open_store
+    from lymphoscope.cohort.cohort import UNLABELLED
+    from lymphoscope.cohort.read import read_cohort
+    from lymphoscope.encoders.adapted import adapt_encoder
+    from lymphoscope.encoders.self_supervised import AdaptSettings
+    from lymphoscope.pipeline.preparation import default_cache, require_new, require_outside
+    from lymphoscope.training.machine import fastest_precision
+
+    require_new(out)
+    where = _device(device)
+    settings = AdaptSettings(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        anchor=anchor,
+        precision=fastest_precision(where),
+        seed=seed,
+    )
+    found = read_cohort(cohort, reading)
+    require_outside(found, out)
+    with TerminalProgress().shown() as progress:
+        store = open_store(found, cache or default_cache(), jobs=jobs, progress=progress)
+        chosen = None
+        if patients == "unlabelled":
+            chosen = np.flatnonzero(found.patients.label[store.index.patient] == UNLABELLED)
+        adapted = adapt_encoder(
+            encoder, store, out, settings, cells=chosen, device=where, jobs=jobs, progress=progress
+        )
+    _print_adapted(adapted, transductive=patients == "all")
+
+
+def card(
+    encoder: EncoderArgument,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="New folder for page and figures.")
+    ],
+) -> None:
+    """Write an encoder's card as a page: what it has seen, how well it tells, and what it cannot do."""
+    from rich.markup import escape
+
+    from lymphoscope.cli.console import console
+    from lymphoscope.encoders.encoder import create_encoder
+    from lymphoscope.pipeline.preparation import require_new
+    from lymphoscope.report.encoder_card import write_card
+
+    require_new(out)
+    page = write_card(create_encoder(encoder), out)
+    console.print(f"Card: [bold]{escape(str(page))}[/]", soft_wrap=True)
+
+
+def export(
+    encoder: EncoderArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.onnx", help="New file.")],
+) -> None:
+    """Write an encoder as an ONNX file: photographs in as bytes, embeddings and probabilities out."""
+    from rich.markup import escape
+
+    from lymphoscope.cli.console import console
+    from lymphoscope.encoders.encoder import create_encoder
+    from lymphoscope.encoders.export import export_onnx
+    from lymphoscope.pipeline.preparation import require_new
+
+    require_new(out)
+    looking = create_encoder(encoder)
+    export_onnx(looking, out)
+    side, told = looking.image_size, ", ".join(task.name for task in looking.tasks)
+    console.print(f"images: uint8 RGB (n, {side}, {side}, 3), the centre of a 224-pixel frame")
+    console.print(f"embedding: float32 (n, {looking.width})")
+    if told:
+        console.print(f"probabilities: {told}", soft_wrap=True)
+    console.print(f"ONNX: [bold]{escape(str(out))}[/]   {out.stat().st_size / 2**20:.1f} MB", soft_wrap=True)
+
+
+def _print_adapted(adapted: AdaptedEncoder, *, transductive: bool) -> None:
+    from rich.markup import escape
+
+    from lymphoscope.cli.console import console
+
+    console.print(f"{adapted.cells:,} cells of {adapted.patients:,} patients, whose labels had no say.")
+    console.print(f"Embeddings moved by {adapted.moved:.1%} of the spread between cells.")
+    same = adapted.same_answer
+    if same:
+        least = min(same, key=lambda task: same[task])
+        console.print(
+            f"Of all that it tells of a cell, {least.replace('_', ' ')} has changed most: {same[least]:.1%} "
+            "of these cells are told as before."
+        )
+    if transductive:
+        console.print("[yellow]Beware:[/] numbers measured with it on these patients are transductive.")
+    console.print(f"Encoder: [bold]{escape(str(adapted.folder))}[/]", soft_wrap=True)
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
 
 
 def _print(trained: TrainedEncoder) -> None:

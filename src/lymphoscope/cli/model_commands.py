@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lymphoscope.cli.options import (
+    DEFAULT_ENCODER,
     CacheOption,
     CohortArgument,
+    EncoderOption,
     IgnoreOption,
     JobsOption,
+    LeaveOutOption,
     SeedOption,
+    encoder_of,
     with_reading,
 )
 
@@ -111,6 +115,8 @@ def run(
     labels_note: Annotated[
         str, typer.Option(help="A sentence printed beside every number, if the labels are no diagnoses.")
     ] = "",
+    encoder: EncoderOption = DEFAULT_ENCODER,
+    leave_out_cells: LeaveOutOption = "none",
     ignore: IgnoreOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace another run in the same folder.")
@@ -147,6 +153,8 @@ def run(
             cohort,
             reading,
             cache=cache,
+            encoder=encoder_of(encoder),
+            leave_out=leave_out_cells,
             ignore=plan.ignore,
             jobs=jobs,
             out=out,
@@ -155,6 +163,8 @@ def run(
         folder = run_cohort(
             prepared, out, plan, jobs=jobs, overwrite=overwrite, track=track, progress=progress
         )
+    if prepared.left_out is not None:
+        console.print(prepared.left_out.sentence())
     for line in run_summary(folder):
         console.print(line)
 
@@ -178,6 +188,8 @@ def evaluate(
     device: DeviceOption = "auto",
     weights: WeightsOption = None,
     track: TrackOption = None,
+    encoder: EncoderOption = DEFAULT_ENCODER,
+    leave_out_cells: LeaveOutOption = "none",
     ignore: IgnoreOption = None,
     cache: CacheOption = None,
     seed: SeedOption = 0,
@@ -187,9 +199,10 @@ def evaluate(
     from rich.markup import escape
 
     from lymphoscope.cli.console import TerminalProgress, console
+    from lymphoscope.pipeline import page
     from lymphoscope.pipeline.evaluate import evaluate_cohort
     from lymphoscope.pipeline.preparation import prepare, require_new
-    from lymphoscope.pipeline.summary import ladder_lines
+    from lymphoscope.pipeline.summary import caution_lines, ladder_lines
     from lymphoscope.pipeline.tracking import require_tracking
 
     recipes = [_trained(name, budget, device, weights) for name in recipe or []]
@@ -199,12 +212,25 @@ def evaluate(
         require_new(out)
     with TerminalProgress().shown() as progress:
         prepared = prepare(
-            cohort, reading, cache=cache, ignore=ignore or [], jobs=jobs, out=out, progress=progress
+            cohort,
+            reading,
+            cache=cache,
+            encoder=encoder_of(encoder),
+            leave_out=leave_out_cells,
+            ignore=ignore or [],
+            jobs=jobs,
+            out=out,
+            progress=progress,
         )
         found = evaluate_cohort(
             prepared, protocol, recipes, jobs=jobs, out=out, track=track, progress=progress
         )
-    for line in ladder_lines(found.as_dict()):
+    if prepared.left_out is not None:
+        console.print(prepared.left_out.sentence())
+    for line in (
+        *ladder_lines(found.as_dict()),
+        *caution_lines(page.ladder_not_held_out(prepared.findings, found)),
+    ):
         console.print(line)
     if out is not None:
         console.print(f"Numbers: [bold]{escape(str(out))}[/]")
@@ -223,6 +249,8 @@ def predict(
             metavar="PATH", help="Weights that the model was built on, where it does not hold them: DINOv2's."
         ),
     ] = None,
+    encoder: EncoderOption = DEFAULT_ENCODER,
+    leave_out_cells: LeaveOutOption = "none",
     ignore: IgnoreOption = None,
     cache: CacheOption = None,
     jobs: JobsOption = 2,
@@ -231,18 +259,26 @@ def predict(
     from lymphoscope.cli.console import TerminalProgress, console
     from lymphoscope.pipeline.predict import caveats_of, predict_cohort, read_model
     from lymphoscope.pipeline.preparation import prepare, require_new
-    from lymphoscope.pipeline.summary import prediction_summary
+    from lymphoscope.pipeline.summary import caution_lines, prediction_summary
 
     require_new(out)
     bundle = read_model(model, weights)
     with TerminalProgress().shown() as progress:
         prepared = prepare(
-            cohort, reading, cache=cache, ignore=ignore or [], jobs=jobs, out=out, progress=progress
+            cohort,
+            reading,
+            cache=cache,
+            encoder=encoder_of(encoder),
+            leave_out=leave_out_cells,
+            ignore=ignore or [],
+            jobs=jobs,
+            out=out,
+            progress=progress,
         )
         answers = predict_cohort(bundle, prepared, out)
-    for caveat in caveats_of(bundle, prepared):
-        console.print(f"[yellow]Beware:[/] {caveat}")
-    for line in prediction_summary(answers, out):
+    if prepared.left_out is not None:
+        console.print(prepared.left_out.sentence())
+    for line in (*caution_lines(caveats_of(bundle, prepared)), *prediction_summary(answers, out)):
         console.print(line)
 
 
@@ -292,6 +328,11 @@ def _trained(name: str, budget: str, device: str, weights: Path | None) -> str:
             f"{escape(weights.name)} has learned from the cells that {escape(str(weights / 'sources.txt'))} "
             "lists. If this cohort is made of some of them, its numbers are flattered."
         )
+        if (weights / "adapted_on.txt").is_file():
+            console.print(
+                f"{escape(weights.name)} has been adapted to the cells of a cohort. If it was this one, its "
+                "numbers are transductive."
+            )
     if recipe_info(name).cell_input == "images":
         settings = {"device": device} if device != "auto" else {}
         settings |= {"weights": str(weights)} if weights and takes_weights else {}

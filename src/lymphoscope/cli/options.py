@@ -34,10 +34,33 @@ CacheOption = Annotated[
         help="Where decoded photographs and per-cell numbers are kept.",
     ),
 ]
+EncoderOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|PATH",
+        help="Network that turns cells into numbers beside the measured ones: the shipped one, a folder that "
+        "`encoder train` wrote, weights of DINOv2 or DinoBloom; none leaves it out.",
+    ),
+]
+LeaveOutOption = Annotated[
+    Literal["none", "flagged"],
+    typer.Option(
+        "--leave-out-cells",
+        help="flagged leaves out cells that the encoder is sure are no lymphocytes (LYM304), and those that "
+        "are smudged or blurred (LYM301, LYM302).",
+    ),
+]
 IgnoreOption = Annotated[
     list[str] | None,
     typer.Option("--ignore", metavar="CODE", help="Leave this finding out (repeatable), e.g. LYM203."),
 ]
+
+DEFAULT_ENCODER = "pbc-small"
+
+
+def encoder_of(name: str) -> str | None:
+    """What `--encoder` means."""
+    return None if name == "none" else name
 
 
 def _option(*names: str, **settings: Any) -> Any:

@@ -13,7 +13,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,10 @@ class CellIndex:
     def __len__(self) -> int:
         return len(self.patient)
 
+    def __getitem__(self, cells: IntArray) -> CellIndex:
+        """The rows of some photographs, by their indices."""
+        return CellIndex(**{each.name: getattr(self, each.name)[cells] for each in fields(self)})
+
     @property
     def sha256(self) -> npt.NDArray[np.str_]:
         """Hexadecimal SHA-256 of each file."""
@@ -103,6 +107,21 @@ class CellStore:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def only(self, cells: IntArray) -> CellStore:
+        """The same photographs without all but `cells`, rising indices; findings and fingerprint stay.
+
+        Offsets, crops and numbers are taken from the index, so that they agree.
+        """
+        if len(cells) and (np.diff(cells) <= 0).any():
+            raise ValueError("cells: must rise, so that the cells of a patient stay together")
+        return replace(
+            self,
+            index=self.index[cells],
+            _offset=self._offset[cells],
+            _length=self._length[cells],
+            _crc32=self._crc32[cells],
+        )
 
     def picture(self, i: int) -> bytes:
         """Photograph `i` as it is stored, compressed; `decode_payload` gives its pixels."""

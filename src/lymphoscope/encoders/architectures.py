@@ -6,14 +6,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lymphoscope.encoders.dinov2 import backbone_sha256, random_dinov2, save_dinov2
+from lymphoscope.encoders.convolutional import (
+    WEIGHTS,
+    Body,
+    ConvNextBody,
+    ResidualBody,
+    half_precision,
+    write_half_precision,
+)
+from lymphoscope.encoders.dinov2 import load_dinov2, random_dinov2, save_dinov2
 from lymphoscope.encoders.published import VitShape
 from lymphoscope.training.bounds import check_choice
+from lymphoscope.training.weights import tensors_sha256
+
+DEFAULT_SIZES = {"residual": (192, 2), "convnext": (192, 3), "vit": (128, 4)}
+"""Width and depth of each kind: about the same cost a photograph."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +37,13 @@ class Architecture:
     ----------
     kind : one of `ARCHITECTURES`.
     hidden : width of the network.
-    layers : its depth.
+    layers : its depth; of a network in stages, blocks in each.
     image_size : side of the photographs in pixels.
     """
 
-    kind: str = "vit"
-    hidden: int = 128
-    layers: int = 4
+    kind: str = "residual"
+    hidden: int = 192
+    layers: int = 2
     image_size: int = 112
 
     def build(self) -> Embedder:
@@ -60,6 +73,9 @@ class Embedder(nn.Module, ABC):
     width: int
     embedding: str
 
+    def finish(self) -> None:
+        """Bring a trained network into the form in which it is kept; it then says what a loaded one says."""
+
     @abstractmethod
     def sha256(self) -> str:
         """Of the tensors, as models that are built on them name it."""
@@ -67,6 +83,50 @@ class Embedder(nn.Module, ABC):
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write the weights, as model.safetensors, and what rebuilds the network as the new `folder`."""
+
+    @abstractmethod
+    def load(self, folder: Path) -> None:
+        """Take up what `save` wrote of a network of the same architecture.
+
+        Raises
+        ------
+        InputError, RuntimeError : these are not its weights.
+        """
+
+
+class ConvolutionalEmbedder(Embedder):
+    """A convolutional network, the last map averaged over the photograph; kept in 16 bits a number."""
+
+    embedding = "last map, averaged over the photograph"
+
+    def __init__(self, body: Body) -> None:
+        super().__init__()
+        self.body = body
+        self.width = body.width
+
+    def forward(self, images: Tensor) -> Tensor:
+        # In 16 bits a mean over the map would lose what tells embeddings apart.
+        return cast("Tensor", self.body(images).float().mean(dim=(2, 3)))
+
+    def finish(self) -> None:
+        """Fold the normalisations, and round the weights to what is kept of them."""
+        self.body.fold()
+        rounded = half_precision(self.body.state_dict())
+        self.body.load_state_dict({name: value.float() for name, value in rounded.items()})
+
+    def sha256(self) -> str:
+        """Of the tensors as they are kept."""
+        return tensors_sha256(half_precision(self.body.state_dict()))
+
+    def save(self, folder: Path) -> None:
+        """One file; the architecture rebuilds the rest."""
+        folder.mkdir()
+        write_half_precision(self.body, folder / WEIGHTS)
+
+    def load(self, folder: Path) -> None:
+        """Fold, then take up the weights."""
+        self.body.fold()
+        self.body.load_state_dict({n: value.float() for n, value in load_file(folder / WEIGHTS).items()})
 
 
 class VitEmbedder(Embedder):
@@ -93,11 +153,15 @@ class VitEmbedder(Embedder):
 
     def sha256(self) -> str:
         """That of a transformer that is loaded from what `save` wrote."""
-        return backbone_sha256(self.transformer)
+        return tensors_sha256(self.transformer.state_dict())
 
     def save(self, folder: Path) -> None:
         """As `load_dinov2` takes it."""
         save_dinov2(self.transformer, folder)
+
+    def load(self, folder: Path) -> None:
+        """What `save` wrote, through the reader of every transformer."""
+        self.transformer.load_state_dict(load_dinov2(folder).state_dict())
 
 
 def _vit(architecture: Architecture) -> Embedder:
@@ -106,5 +170,17 @@ def _vit(architecture: Architecture) -> Embedder:
     )
 
 
-ARCHITECTURES: dict[str, Callable[[Architecture], Embedder]] = {"vit": _vit}
+def _residual(architecture: Architecture) -> Embedder:
+    return ConvolutionalEmbedder(ResidualBody(architecture.hidden, architecture.layers))
+
+
+def _convnext(architecture: Architecture) -> Embedder:
+    return ConvolutionalEmbedder(ConvNextBody(architecture.hidden, architecture.layers))
+
+
+ARCHITECTURES: dict[str, Callable[[Architecture], Embedder]] = {
+    "residual": _residual,
+    "convnext": _convnext,
+    "vit": _vit,
+}
 """How each is built."""

@@ -5,7 +5,6 @@ transformers is imported when one is built, not before; it is an extra of this p
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import re
@@ -91,15 +90,6 @@ def save_dinov2(model: nn.Module, folder: Path) -> None:
     """Write an unadapted model as a folder that `load_dinov2` takes; `folder` must not exist yet."""
     with atomic_directory(folder) as temporary, _quiet():
         model.save_pretrained(temporary)  # type: ignore[operator]
-
-
-def backbone_sha256(backbone: nn.Module) -> str:
-    """SHA-256 of the names, kinds, shapes and bytes of a transformer's weights, however they were read."""
-    digest = hashlib.sha256()
-    for name, value in sorted(backbone.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _build(shape: VitShape) -> nn.Module:

@@ -11,18 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import simplejpeg
 
+from lymphoscope.cells.masks import disc
+from lymphoscope.cells.segmentation import segment
 from lymphoscope.cohort.image_inspection import MAX_PIXELS
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.errors import InputError
 from lymphoscope.files import sha256_file, sha256_json
 
 Image = npt.NDArray[np.uint8]
+Masks = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 CELL_TYPE = "cell_type"
@@ -50,6 +54,9 @@ TOLD = (CELL_TYPE, *ATTRIBUTES)
 
 _NEEDED = ("image", "source", *TOLD)
 
+_MARGIN = 3
+"""Pixels around a cell that count as the cell where its surroundings are exchanged."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -66,11 +73,13 @@ class LabelledCells:
     Attributes
     ----------
     images : uint8 RGB (n, S, S, 3), the centre of every photograph; whole ones are scaled to 224 first.
+    masks : bool (n, S, S), true on the cell and a little around it; everywhere where none was found.
     targets : int64 (n, n_tasks), index into the classes of the task; -1 where it is not known.
     sources : what each photograph is called where it comes from.
     """
 
     images: Image
+    masks: Masks
     targets: IntArray
     sources: tuple[str, ...]
 
@@ -306,18 +315,20 @@ def _cells(
     if len(rows) == 0:
         raise InputError("there is no cell in this file, or all are left out", file=path, found=0)
     images = np.empty((len(rows), size, size, 3), dtype=np.uint8)
+    masks = np.empty((len(rows), size, size), dtype=np.bool_)
     files = table["image"]
     for i, row in enumerate(rows.tolist()):
-        images[i] = _crop(files[row].as_py(), size, path, row + 1)
+        photograph = _decode(files[row].as_py(), size, path, row + 1)
+        images[i], masks[i] = centre(photograph, size), centre(cell_mask(photograph), size)
         if progress:
             progress.advance()
     targets = np.stack([_targets(table, rows, task, path) for task in tasks], axis=1)
     sources = table["source"].to_pylist()
-    return LabelledCells(images, targets, tuple(sources[row] for row in rows.tolist()))
+    return LabelledCells(images, masks, targets, tuple(sources[row] for row in rows.tolist()))
 
 
-def _crop(data: Any, size: int, path: Path, row: int) -> Image:
-    """The centre of a JPEG file's picture, uint8 (size, size, 3)."""
+def _decode(data: Any, size: int, path: Path, row: int) -> Image:
+    """A JPEG file's picture, uint8 RGB (H, W, 3), both sides at least `size`."""
     try:
         height, width = simplejpeg.decode_jpeg_header(data)[:2]
         if height * width > MAX_PIXELS:
@@ -342,8 +353,22 @@ def _crop(data: Any, size: int, path: Path, row: int) -> Image:
             allowed=f"at least {size} x {size}",
             remedy="Cut out a smaller part.",
         )
-    top, left = (height - size) // 2, (width - size) // 2
+    return image
+
+
+def centre(image: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    """The centre of a picture or a mask, (size, size, ...)."""
+    top, left = ((side - size) // 2 for side in image.shape[:2])
     return image[top : top + size, left : left + size]
+
+
+def cell_mask(photograph: Image) -> Masks:
+    """Where the cell is and a little around it, bool (H, W); everywhere if none is found."""
+    found = segment(photograph)
+    if not found.ok:
+        return np.ones(photograph.shape[:2], dtype=np.bool_)
+    grown = cv2.dilate(found.cell.astype(np.uint8), disc(_MARGIN))
+    return np.asarray(grown, dtype=np.bool_)
 
 
 def _targets(table: pa.Table, rows: IntArray, task: Task, path: Path) -> IntArray:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from lymphoscope.cohort.bags import FloatArray
 from lymphoscope.encoders.architectures import Embedder
 from lymphoscope.encoders.labelled_cells import MISSING, Image, IntArray, LabelledCells, Task
-from lymphoscope.stats.intervals import wilson
+from lymphoscope.stats.intervals import RATE_PSEUDO_WEIGHT, Interval, percentile_interval, wilson
 from lymphoscope.training.augmentation import Normalisation, prepare
 
 _AT_ONCE = 128
@@ -84,17 +85,16 @@ def masked_loss(logits: Sequence[Tensor], targets: Tensor, weights: Sequence[Ten
 
 
 @torch.inference_mode()
-def predict_classes(
+def task_logits(
     network: MultitaskNetwork, images: Image, normalisation: Normalisation, device: torch.device
-) -> IntArray:
-    """The likeliest class of every task, int64 (n, n_tasks); in single precision."""
+) -> list[FloatArray]:
+    """Logits of every task, float64 (n, n_classes) each; in single precision."""
     network.eval()
     found = []
     for start in range(0, len(images), _AT_ONCE):
         batch = torch.from_numpy(images[start : start + _AT_ONCE]).to(device)
-        logits = network(prepare(batch, normalisation))
-        found.append(torch.stack([each.argmax(dim=1) for each in logits], dim=1).cpu())
-    return cast("IntArray", torch.cat(found).numpy())
+        found.append([each.cpu() for each in network(prepare(batch, normalisation))])
+    return [torch.cat(each).double().numpy() for each in zip(*found, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,7 @@ class TaskScore:
     n : cells of which the answer is known.
     accuracy, low, high : share told correctly, and Wilson's 95 % interval.
     macro_f1 : mean over the classes among these cells of 2 TP / (2 TP + FP + FN).
+    macro_f1_low, macro_f1_high : its 95 % interval, from a bootstrap of these cells.
     majority : accuracy of always giving the answer that is most frequent among the training cells.
     majority_macro_f1 : its macro F1.
     confusion : cells by true class (rows) and told class (columns).
@@ -117,6 +118,8 @@ class TaskScore:
     low: float
     high: float
     macro_f1: float
+    macro_f1_low: float
+    macro_f1_high: float
     majority: float
     majority_macro_f1: float
     confusion: tuple[tuple[int, ...], ...]
@@ -128,6 +131,7 @@ class TaskScore:
             "accuracy": self.accuracy,
             "accuracy_interval": [self.low, self.high],
             "macro_f1": self.macro_f1,
+            "macro_f1_interval": [self.macro_f1_low, self.macro_f1_high],
             "majority_accuracy": self.majority,
             "majority_macro_f1": self.majority_macro_f1,
             "confusion": self.confusion,
@@ -135,9 +139,10 @@ class TaskScore:
 
 
 def task_scores(
-    told: IntArray, cells: LabelledCells, training_targets: IntArray, tasks: Sequence[Task]
+    logits: Sequence[FloatArray], cells: LabelledCells, training_targets: IntArray, tasks: Sequence[Task]
 ) -> list[TaskScore]:
     """Of every task that is known of at least one of `cells`."""
+    told = np.stack([each.argmax(axis=1) for each in logits], axis=1)
     scores = []
     for i, task in enumerate(tasks):
         known = cells.targets[:, i] != MISSING
@@ -151,16 +156,18 @@ def task_scores(
 def _score(task: Task, told: IntArray, true: IntArray, usual: int) -> TaskScore:
     confusion = _confusion(true, told, len(task.classes))
     always = _confusion(true, np.full_like(true, usual), len(task.classes))
-    interval = wilson(int(np.trace(confusion)), len(true))
+    interval, f1 = wilson(int(np.trace(confusion)), len(true)), macro_f1_interval(confusion)
     return TaskScore(
         name=task.name,
         n=len(true),
         accuracy=interval.estimate,
         low=interval.low,
         high=interval.high,
-        macro_f1=_macro_f1(confusion),
+        macro_f1=f1.estimate,
+        macro_f1_low=f1.low,
+        macro_f1_high=f1.high,
         majority=float(np.trace(always)) / len(true),
-        majority_macro_f1=_macro_f1(always),
+        majority_macro_f1=float(_macro_f1(always)),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
     )
 
@@ -170,8 +177,27 @@ def _confusion(true: IntArray, told: IntArray, n_classes: int) -> IntArray:
     return np.bincount(true * n_classes + told, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
-def _macro_f1(confusion: IntArray) -> float:
-    """Mean over the classes that occur among the true ones."""
-    right, occurs = np.diag(confusion), confusion.sum(axis=1)
-    f1 = 2 * right / np.maximum(occurs + confusion.sum(axis=0), 1)
-    return float(f1[occurs > 0].mean())
+def macro_f1_interval(confusion: IntArray, *, replicates: int = 2000, seed: int = 0) -> Interval:
+    """Macro F1 and its 95 % interval, from a Bayesian bootstrap of the cells of a confusion matrix.
+
+    As in `stats.intervals`, every class gets two pseudo-cells of a third, one told correctly and one not (as
+    any of the other classes), so that a matrix without mistakes has an interval of positive width too.
+
+    Parameters
+    ----------
+    confusion : cells by true and told class, (n_classes, n_classes).
+    """
+    n_classes, occurs = len(confusion), confusion.sum(axis=1) > 0
+    pseudo = np.full(confusion.shape, RATE_PSEUDO_WEIGHT / max(n_classes - 1, 1))
+    np.fill_diagonal(pseudo, RATE_PSEUDO_WEIGHT)
+    weights = np.random.default_rng(seed).standard_gamma(
+        confusion + pseudo * occurs[:, None], size=(replicates, *confusion.shape)
+    )
+    return percentile_interval(float(_macro_f1(confusion)), _macro_f1(weights))
+
+
+def _macro_f1(confusion: IntArray | FloatArray) -> FloatArray:
+    """Mean over the classes that occur among the true ones; of every matrix (…, n_classes, n_classes)."""
+    right, occurs = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1)
+    f1 = 2 * right / np.maximum(occurs + confusion.sum(axis=-2), np.finfo(np.float64).tiny)
+    return np.asarray((f1 * (occurs > 0)).sum(axis=-1) / (occurs > 0).sum(axis=-1))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lymphoscope.cohort.findings import counted
-from lymphoscope.cohort.image_frames import FRAME, centre_crop, luminance, perceptual_hashes, to_frame
+from lymphoscope.cohort.image_frames import FRAME, luminance, perceptual_hashes, to_frame
 from lymphoscope.cohort.image_inspection import (
     MAX_FILE_BYTES,
     Inspection,
@@ -33,7 +33,10 @@ from lymphoscope.encoders.labelled_cells import (
     Image,
     LabelledCells,
     LabelledSplits,
+    Masks,
     Task,
+    cell_mask,
+    centre,
     left_out_of,
     read_sources,
     tasks_of,
@@ -80,14 +83,14 @@ class _Cell:
 
 @dataclass(eq=False)
 class _Seen:
-    """Photographs in alphabetical order, with their thumbnails, uint8 (28, 28, 3), and crops, by position.
+    """Photographs in alphabetical order, with their thumbnails, uint8 (28, 28, 3), crops and masks of these.
 
     A crop is taken out when it is used, so that memory holds it once.
     """
 
     cells: list[_Cell] = field(default_factory=list)
     thumbnails: list[Image] = field(default_factory=list)
-    crops: dict[int, Image] = field(default_factory=dict)
+    crops: dict[int, tuple[Image, Masks]] = field(default_factory=dict)
 
 
 def find_pbc(folder: Path) -> Path | None:
@@ -209,8 +212,12 @@ def _look(
             sides = sorted((found.width, found.height))
             if sides[0] < max(FRAME, _LEAST_SQUARE * sides[1]):
                 unlike.append(f"{source}: {found.width} × {found.height}")
-            # A copy, because a part of an array keeps the whole in memory.
-            seen.crops[len(seen.cells)] = centre_crop(to_frame(decode_payload(found.payload)), size).copy()
+            frame = to_frame(decode_payload(found.payload))
+            # Copies, because a part of an array keeps the whole in memory.
+            seen.crops[len(seen.cells)] = (
+                centre(frame, size).copy(),
+                centre(cell_mask(frame), size).copy(),
+            )
             seen.cells.append(_cell(source, sha256_bytes(data), described))
             seen.thumbnails.append(found.reduced)
         if progress:
@@ -320,10 +327,13 @@ def _labelled(seen: _Seen, rows: Sequence[int], tasks: Sequence[Task], root: Pat
         [index.get(answer, MISSING) for answer in told[task.name]]
         for task, index in zip(tasks, indices, strict=True)
     ]
-    images = np.empty((len(rows), *seen.crops[rows[0]].shape), dtype=np.uint8)
+    images = np.empty((len(rows), *seen.crops[rows[0]][0].shape), dtype=np.uint8)
+    masks = np.empty(images.shape[:3], dtype=np.bool_)
     for row, i in enumerate(rows):
-        images[row] = seen.crops.pop(i)
-    return LabelledCells(images, np.array(targets, np.int64).T, tuple(seen.cells[i].source for i in rows))
+        images[row], masks[row] = seen.crops.pop(i)
+    return LabelledCells(
+        images, masks, np.array(targets, np.int64).T, tuple(seen.cells[i].source for i in rows)
+    )
 
 
 def _on_tables(

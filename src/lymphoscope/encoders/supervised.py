@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lymphoscope.cohort.progress import Noting, Progress
+from lymphoscope.cohort.progress import Progress
+from lymphoscope.encoders.appearance import Appearance
 from lymphoscope.encoders.labelled_cells import LabelledCells, Task
 from lymphoscope.encoders.multitask import MultitaskNetwork, class_weights, masked_loss
+from lymphoscope.encoders.steps import ShownSteps, torch_seed
 from lymphoscope.errors import LymphoscopeError
 from lymphoscope.training.augmentation import IMAGENET, Augmentation, augment
 from lymphoscope.training.balancing import batches
@@ -28,15 +29,18 @@ from lymphoscope.training.schedules import learning_rate_at
 from lymphoscope.training.settings import Precision, TrainingSettings
 
 AUGMENTATION = Augmentation(
-    flips=True, rotation=180.0, shift=0.05, scale=0.1, brightness=0.05, contrast=0.1, stain=0.1
+    flips=True, rotation=180.0, shift=0.05, scale=0.15, brightness=0.1, contrast=0.2, stain=0.25
 )
 """A cell has no upright position, and stain and exposure differ between laboratories; its size, which is one
 of the tasks, changes little. Free rotation makes quarter turns superfluous."""
 
+APPEARANCE = Appearance(background=0.5, blur=0.2, compression=0.2)
+"""Half of the cells keep their own surroundings, since that is what will be asked about."""
+
 NORMALISATION = IMAGENET
 """What models that take a transformer expect unless told otherwise."""
 
-_ORDER, _COLOURS = 1, 2
+_ORDER, _COLOURS, _APPEARANCE = 1, 2, 3
 """Streams of random numbers within an epoch."""
 
 _WARM_UP = 3
@@ -60,7 +64,7 @@ class SupervisedSettings:
     seed : of every random number.
     """
 
-    epochs: int = 40
+    epochs: int = 30
     batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
@@ -124,12 +128,12 @@ def train_supervised(
     learner = Learner(network, settings.engine)
     losses = (_load(checkpoint, key, learner) if checkpoint else None) or []
     weights = [each.to(device) for each in class_weights(cells.targets, tasks)]
-    images, targets = torch.from_numpy(cells.images), torch.from_numpy(cells.targets)
-    shown = _Shown(progress, settings, len(cells), len(losses))
+    steps = len(batches(np.arange(len(cells)), settings.batch_size))
+    shown = ShownSteps(progress, "training", settings.epochs * steps, len(losses) * steps)
     for epoch in range(len(losses), settings.epochs):
         learner.set_rate(settings.rate(epoch))
         with same_bits(device):
-            loss = _epoch(learner, images, targets, weights, settings, epoch, device, shown)
+            loss = _epoch(learner, cells, weights, settings, epoch, device, shown)
         if not math.isfinite(loss):
             raise LymphoscopeError(
                 f"the training came apart in epoch {epoch + 1}: its loss is no number any more. "
@@ -146,20 +150,21 @@ def train_supervised(
 
 def _epoch(
     learner: Learner,
-    images: Tensor,
-    targets: Tensor,
+    cells: LabelledCells,
     weights: Sequence[Tensor],
     settings: SupervisedSettings,
     epoch: int,
     device: torch.device,
-    shown: _Shown,
+    shown: ShownSteps,
 ) -> float:
     """One pass over the cells; the mean loss."""
-    order = np.random.default_rng([settings.seed, epoch, _ORDER]).permutation(len(images))
-    colours = torch.Generator().manual_seed(_torch_seed(settings.seed, epoch, _COLOURS))
+    order = np.random.default_rng([settings.seed, epoch, _ORDER]).permutation(len(cells))
+    looks = np.random.default_rng([settings.seed, epoch, _APPEARANCE])
+    colours = torch.Generator().manual_seed(torch_seed(settings.seed, epoch, _COLOURS))
     network, total = learner.network.train(), 0.0
     for rows in batches(order.astype(np.int64), settings.batch_size):
-        batch, target = (each[torch.from_numpy(rows)].to(device) for each in (images, targets))
+        changed = APPEARANCE.change(cells.images[rows], cells.masks[rows], looks)
+        batch, target = (torch.from_numpy(each).to(device) for each in (changed, cells.targets[rows]))
         photographs = augment(batch, AUGMENTATION, NORMALISATION, colours)
         with autocast(settings.engine, device):
             loss = masked_loss(network(photographs), target, weights)
@@ -167,43 +172,7 @@ def _epoch(
         value = loss.item()
         total += value * len(rows)
         shown.step(epoch, len(rows), value)
-    return total / len(images)
-
-
-class _Shown:
-    """What is told of the steps, short enough for 80 columns to show the time left beside it."""
-
-    def __init__(
-        self, progress: Progress | None, settings: SupervisedSettings, n_cells: int, done: int
-    ) -> None:
-        self._progress = progress
-        self._began, self._images, self._loss = time.perf_counter(), 0, math.nan
-        if progress:
-            steps = len(batches(np.arange(n_cells), settings.batch_size))
-            progress.start("training", settings.epochs * steps)
-            progress.advance(done * steps)
-
-    def step(self, epoch: int, images: int, loss: float) -> None:
-        """One step of an epoch, counted from 0, on so many photographs."""
-        self._images += images
-        self._loss = loss if math.isnan(self._loss) else 0.98 * self._loss + 0.02 * loss
-        if self._progress:
-            self._progress.advance()
-            self._note(f"epoch {epoch + 1}, {self._speed:,.0f}/s, loss {self._loss:.2f}")
-
-    def done(self) -> None:
-        """The training has ended."""
-        if self._progress:
-            self._note(f"steps, {self._speed:,.0f} images/s, loss {self._loss:.2f}")
-            self._progress.done()
-
-    @property
-    def _speed(self) -> float:
-        return self._images / max(time.perf_counter() - self._began, 1e-9)
-
-    def _note(self, text: str) -> None:
-        if isinstance(self._progress, Noting):
-            self._progress.note(text)
+    return total / len(cells)
 
 
 def _load(path: Path, key: str, learner: Learner) -> list[float] | None:
@@ -212,7 +181,3 @@ def _load(path: Path, key: str, learner: Learner) -> list[float] | None:
     if found is None or not learner.take_up(found[0]):
         return None
     return [float(loss) for loss in json.loads(found[1]["losses"])]
-
-
-def _torch_seed(*parts: int) -> int:
-    return int(np.random.SeedSequence(list(parts)).generate_state(1)[0])

@@ -1,4 +1,4 @@
-"""A trained encoder as a folder: weights, heads, the list of the cells it has seen, and a card.
+"""A trained encoder as a folder: weights, heads, the cells it has seen and how they are known again, a card.
 
 The card holds nothing of the time or the place of the training, so that the same seed gives the same bytes.
 """
@@ -6,7 +6,6 @@ The card holds nothing of the time or the place of the training, so that the sam
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata as packages
@@ -14,20 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.encoders.architectures import Architecture
-from lymphoscope.encoders.cell_folders import read_cells
-from lymphoscope.encoders.labelled_cells import MISSING, LabelledCells, LabelledSplits, Task
-from lymphoscope.encoders.multitask import MultitaskNetwork, TaskScore, predict_classes, task_scores
-from lymphoscope.encoders.supervised import AUGMENTATION, NORMALISATION, SupervisedSettings, train_supervised
+from lymphoscope.encoders.cell_folders import read_cells, read_photographs
+from lymphoscope.encoders.controls import background_control, foreign_control, stain_control
+from lymphoscope.encoders.kept import CELLS, SOURCES, write_encoder
+from lymphoscope.encoders.known_cells import known_cells
+from lymphoscope.encoders.labelled_cells import MISSING, Image, LabelledCells, LabelledSplits, Task
+from lymphoscope.encoders.multitask import MultitaskNetwork, TaskScore, task_logits, task_scores
+from lymphoscope.encoders.supervised import (
+    APPEARANCE,
+    AUGMENTATION,
+    NORMALISATION,
+    SupervisedSettings,
+    train_supervised,
+)
+from lymphoscope.encoders.temperature import TaskCalibration, calibrate
 from lymphoscope.errors import InputError
-from lymphoscope.files import atomic_directory, sha256_file, sha256_json, write_bytes, write_json, write_text
+from lymphoscope.files import sha256_json
 
-CARD, HEADS, WEIGHTS, SOURCES = "card.json", "heads.safetensors", "model.safetensors", "sources.txt"
-
-_CARD_VERSION = 1
+_CARD_VERSION = 2
 _PACKAGES = ("lymphoscope", "torch", "transformers", "numpy", "safetensors")
 """Those that the weights depend on."""
 
@@ -62,6 +68,8 @@ def train_encoder(
     settings: SupervisedSettings,
     *,
     leave_out: Path | None = None,
+    foreign: Path | None = None,
+    foreign_scale: float = 1.0,
     device: torch.device | None = None,
     progress: Progress | None = None,
 ) -> TrainedEncoder:
@@ -73,6 +81,8 @@ def train_encoder(
     Parameters
     ----------
     leave_out : table whose column `source` names cells that must be seen neither for learning nor measuring.
+    foreign : folder of photographs of another laboratory's cells; they are only looked at.
+    foreign_scale : by which these are enlarged to have the scale of the labelled ones.
     device : the processor, unless told otherwise.
 
     Raises
@@ -86,6 +96,9 @@ def train_encoder(
         embedder = architecture.build()  # before anything is read: it may lack a package
         splits = read_cells(cells, size=architecture.image_size, leave_out=leave_out, progress=progress)
         network = MultitaskNetwork(embedder, splits.tasks)
+    foreign_cells = (
+        None if foreign is None else read_photographs(foreign, architecture.image_size, foreign_scale)
+    )
     checkpoint = out.with_name(f"{out.name}.unfinished.safetensors")
     losses = train_supervised(
         network,
@@ -97,10 +110,11 @@ def train_encoder(
         key=_key(splits, architecture, settings, device),
         progress=progress,
     )
-    told = predict_classes(network, splits.validation.images, NORMALISATION, device)
-    scores = task_scores(told, splits.validation, splits.training.targets, splits.tasks)
-    card = _card(splits, architecture, settings, network, losses, scores)
-    _write(out, network.cpu(), splits.training, card)
+    network.embedder.finish()
+    measured = _measure(network, splits, device, foreign_cells, settings.seed)
+    card = _card(splits, architecture, settings, network, losses, measured)
+    network.cpu()
+    write_encoder(out, network.embedder, network.heads.state_dict(), card, _seen(splits.training))
     checkpoint.unlink(missing_ok=True)
     left_out = None if splits.left_out is None else len(splits.left_out)
     return TrainedEncoder(
@@ -109,8 +123,37 @@ def train_encoder(
         len(splits.validation),
         left_out,
         splits.n_named,
-        tuple(scores),
+        measured.scores,
         splits.notes,
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What was measured on the validation cells, per task, and with controls by name."""
+
+    scores: tuple[TaskScore, ...]
+    calibrations: tuple[TaskCalibration, ...]
+    controls: dict[str, Any]
+
+
+def _measure(
+    network: MultitaskNetwork, splits: LabelledSplits, device: torch.device, foreign: Image | None, seed: int
+) -> _Measured:
+    cells, tasks = splits.validation, splits.tasks
+    logits = task_logits(network, cells.images, NORMALISATION, device)
+    controls = {
+        "background": background_control(network, cells, NORMALISATION, device),
+        "stain": stain_control(network, cells, NORMALISATION, device, seed),
+    }
+    if foreign is not None:
+        controls["foreign"] = foreign_control(
+            network, cells, foreign, tasks[0].classes, NORMALISATION, device
+        )
+    return _Measured(
+        tuple(task_scores(logits, cells, splits.training.targets, tasks)),
+        tuple(calibrate(each, target) for each, target in zip(logits, cells.targets.T, strict=True)),
+        controls,
     )
 
 
@@ -124,10 +167,11 @@ def _key(
 ) -> str:
     """Changes with everything that the weights depend on."""
     parts = [splits.content, architecture.as_dict(), settings.as_dict(), asdict(AUGMENTATION)]
-    return sha256_json([*parts, asdict(NORMALISATION), device.type, _versions()])
+    return sha256_json([*parts, asdict(APPEARANCE), asdict(NORMALISATION), device.type, versions()])
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of the packages that weights depend on, those that are installed."""
     found = {}
     for name in _PACKAGES:
         try:
@@ -143,9 +187,10 @@ def _card(
     settings: SupervisedSettings,
     network: MultitaskNetwork,
     losses: Sequence[float],
-    scores: Sequence[TaskScore],
+    measured: _Measured,
 ) -> dict[str, Any]:
     """What is known of the encoder, but for the hashes of its files."""
+    names, calibrations = [task.name for task in splits.tasks], measured.calibrations
     return {
         "card_version": _CARD_VERSION,
         "architecture": architecture.as_dict()
@@ -156,7 +201,8 @@ def _card(
             "parameters": sum(each.numel() for each in network.embedder.parameters()),
         },
         "preprocessing": {"image_size": architecture.image_size, "normalisation": asdict(NORMALISATION)},
-        "training": settings.as_dict() | {"augmentation": asdict(AUGMENTATION), "losses": list(losses)},
+        "training": settings.as_dict()
+        | {"augmentation": asdict(AUGMENTATION), "appearance": asdict(APPEARANCE), "losses": list(losses)},
         "tasks": {task.name: list(task.classes) for task in splits.tasks},
         "cells": {
             "training": _counts(splits.training, splits.tasks),
@@ -165,8 +211,11 @@ def _card(
             "notes": list(splits.notes),
             "sha256": splits.content,
         },
-        "validation": {score.name: score.as_dict() for score in scores},
-        "versions": _versions(),
+        "temperatures": dict(zip(names, (each.temperature for each in calibrations), strict=True)),
+        "validation": {score.name: score.as_dict() for score in measured.scores},
+        "calibration": {name: each.as_dict() for name, each in zip(names, calibrations, strict=True)},
+        "controls": measured.controls,
+        "versions": versions(),
         "limits": "It knows the kinds of cells named under `tasks` as the laboratory of its cells showed "
         "them, and nothing of patients. Research use only.",
     }
@@ -178,15 +227,8 @@ def _counts(cells: LabelledCells, tasks: Sequence[Task]) -> dict[str, Any]:
     return {"cells": len(cells), "known": {task.name: n for task, n in zip(tasks, known, strict=True)}}
 
 
-def _write(out: Path, network: MultitaskNetwork, training: LabelledCells, card: dict[str, Any]) -> None:
-    with atomic_directory(out) as folder:
-        own = folder / "embedder"
-        network.embedder.save(own)
-        for path in own.iterdir():  # safetensors makes its files private, so they are written anew
-            write_bytes(folder / path.name, path.read_bytes())
-        shutil.rmtree(own)
-        heads = {name: value.detach().contiguous() for name, value in network.heads.state_dict().items()}
-        write_bytes(folder / HEADS, save(heads))
-        write_text(folder / SOURCES, "".join(f"{source}\n" for source in sorted(training.sources)))
-        files = sorted(path.name for path in folder.iterdir())
-        write_json(folder / CARD, card | {"sha256": {name: sha256_file(folder / name) for name in files}})
+def _seen(training: LabelledCells) -> dict[str, bytes]:
+    """The cells that were learned from by name, and in the same order how they are known again."""
+    order = sorted(range(len(training)), key=training.sources.__getitem__)
+    names = "".join(f"{training.sources[i]}\n" for i in order)
+    return {SOURCES: names.encode(), CELLS: known_cells(training.images[order]).as_bytes()}

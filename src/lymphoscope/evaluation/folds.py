@@ -218,7 +218,7 @@ def _key(
     wished_sensitivity: float | None,
     refits: int,
 ) -> str:
-    weights = model.check_network().weights_sha256 if isinstance(model, EpochClassifier) else ""
+    weights = model.built_on()
     return store.piece_key(
         model=store.describe_model(model),
         **({"weights": weights} if weights else {}),  # what they hold, wherever they lie

@@ -18,6 +18,7 @@ from lymphoscope.evaluation.pieces import bags_fingerprint
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.evaluation.results import Evaluation, Zone
 from lymphoscope.models.base import BagClassifier
+from lymphoscope.models.patient_space import has_numbers
 from lymphoscope.models.registry import create_model, public_name, recipe_info
 from lymphoscope.stats.comparison import Comparison
 
@@ -29,13 +30,21 @@ DEFAULT_LADDER: tuple[tuple[Inputs, str], ...] = (
     ("rules", "rule-muscara-2019"),
     ("clinical", "clinical"),
     ("images", "morphology"),
+    ("images", "encoder-mean"),
     ("both", "morphology-clinical"),
     ("both", "morphology-clinical-late"),
+    ("both", "encoder-mean-clinical"),
+    ("both", "concept-clinical"),
 )
 
 AUTO: tuple[Inputs, str] = ("both", "auto")
 
 ZONES: tuple[Zone, Zone] = ("overall", "overlap")
+
+
+def default_ladder(bags: Bags) -> tuple[tuple[Inputs, str], ...]:
+    """The reference ladder, without its rungs on an encoder's numbers where `bags` hold none."""
+    return tuple((kind, name) for kind, name in DEFAULT_LADDER if has_numbers(create_model(name), bags))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 from annotated_types import Ge, MinLen
 
-from lymphoscope.cohort.bags import Bags, FloatArray, segment_mean
+from lymphoscope.cohort.bags import Bags, FloatArray
 from lymphoscope.errors import InputError
 from lymphoscope.models.base import BagClassifier, CellInput, Explanation, Labels, State, check_labels
-from lymphoscope.models.inner_folds import inner_folds
+from lymphoscope.models.inner_folds import held_out_logits, inner_folds, signature
 from lymphoscope.models.learned import pack_text, unpack_text
 from lymphoscope.models.logistic import log_loss, sigmoid
+from lymphoscope.models.patient_space import ENCODER_NUMBERS, has_numbers
 from lymphoscope.models.registry import create_model, recipe_info
 
-_CANDIDATES = ("clinical", "morphology", "morphology-clinical-late", "morphology-clinical")
-_CERTAIN = 1e-6
+_CANDIDATES = (
+    "clinical",
+    "morphology",
+    "encoder-mean",
+    "morphology-clinical-late",
+    "morphology-clinical",
+    "encoder-mean-clinical",
+    "encoder-morphology-clinical",
+)
 
 
 class AutoClassifier(BagClassifier):
@@ -31,7 +39,8 @@ class AutoClassifier(BagClassifier):
     Parameters
     ----------
     candidates : names of recipes on clinical values or per-cell numbers, simplest first. Late fusion
-        counts as simpler than early: between cells and clinical values it sets two weights.
+        counts as simpler than early: between cells and clinical values it sets two weights. Those on
+        embeddings take no part where the bags hold none.
     inner_repeats : rounds of five inner folds.
     random_state : seed of the inner folds and of the candidates.
 
@@ -69,14 +78,14 @@ class AutoClassifier(BagClassifier):
     def fit(self, bags: Bags, y: Labels) -> Self:
         """Choose among the candidates and fit the chosen one on all of `bags`."""
         labels = check_labels(bags, y)
-        models = {name: self._candidate(name) for name in self.candidates}
-        folds = inner_folds(_signature(bags), labels, self.inner_repeats, self.random_state)
-        self.inner_scores_, self.inner_oof_, self.recipe_ = {}, None, self.candidates[0]
+        models = candidates_for(bags, self.candidates, self)
+        folds = inner_folds(signature(bags), labels, self.inner_repeats, self.random_state)
+        self.inner_scores_, self.inner_oof_, self.recipe_ = {}, None, next(iter(models))
         if len(folds):
-            logits = {name: _held_out(model, bags, labels, folds) for name, model in models.items()}
+            logits = {name: held_out_logits(model, bags, labels, folds) for name, model in models.items()}
             losses = np.stack([log_loss(labels, logit).mean(axis=0) for logit in logits.values()])
             self.inner_scores_ = dict(zip(models, losses.mean(axis=1).tolist(), strict=True))
-            self.recipe_ = self.candidates[_simplest_of_the_best(losses)]
+            self.recipe_ = list(models)[_simplest_of_the_best(losses)]
             self.inner_oof_ = sigmoid(logits[self.recipe_].mean(axis=0))
         self.model_ = models[self.recipe_].fit(bags, labels)
         self.classes_, self.threshold_ = self.model_.classes_, self.model_.threshold_
@@ -119,41 +128,57 @@ class AutoClassifier(BagClassifier):
         inside = {
             name.removeprefix("model."): array for name, array in state.items() if name.startswith("model.")
         }
-        self.model_ = self._candidate(self.recipe_).load_state(inside)
+        self.model_ = candidate(self.recipe_, self).load_state(inside)
         self.classes_, self.threshold_ = self.model_.classes_, self.model_.threshold_
         return self
 
-    def _candidate(self, name: str) -> BagClassifier:
-        info = recipe_info(name)
-        if info.cell_input == "images" or info.estimator == type(self).__name__:
-            raise InputError(
-                "recipe auto cannot try this candidate",
-                found=name,
-                allowed="recipes on clinical values or per-cell numbers, other than auto itself",
-            )
-        model = create_model(name)
-        if "random_state" in model.get_params():
-            model.set_params(random_state=self.random_state)
-        return model
+
+def candidates_for(bags: Bags, names: Sequence[str], chooser: BagClassifier) -> dict[str, BagClassifier]:
+    """Unfitted models, by name, of the recipes that `bags` hold the numbers for.
+
+    Raises
+    ------
+    InputError : there is none; or as `candidate`.
+    """
+    models = {name: candidate(name, chooser) for name in names}
+    found = {name: model for name, model in models.items() if has_numbers(model, bags)}
+    if not found:
+        raise InputError(
+            f"no candidate of {type(chooser).__name__} can be tried on these cells",
+            found=", ".join(names),
+            allowed="at least one on clinical values or measured numbers, or an encoder",
+            remedy="Embeddings and concepts come from an encoder: do not switch it off.",
+        )
+    return found
 
 
-def _signature(bags: Bags) -> FloatArray:
-    """Numbers by which a copy of a patient is known, (n_patients, 3 + n_columns)."""
-    cells = np.nan_to_num(np.asarray(bags.cells, dtype=np.float64))
-    return np.column_stack([bags.clinical, segment_mean(cells.reshape(len(cells), -1), bags.offsets)])
+def candidate(name: str, chooser: BagClassifier) -> BagClassifier:
+    """An unfitted model of a recipe that `chooser` may try, with its seed.
+
+    Raises
+    ------
+    InputError : the recipe takes photographs, or is of the same kind as `chooser`.
+    """
+    info = recipe_info(name)
+    if info.cell_input == "images" or info.estimator == type(chooser).__name__:
+        raise InputError(
+            f"{type(chooser).__name__} cannot try this candidate",
+            found=name,
+            allowed="recipes on clinical values or per-cell numbers, other than its own",
+        )
+    model = create_model(name)
+    if "random_state" in model.get_params():
+        model.set_params(random_state=chooser.get_params()["random_state"])
+    return model
 
 
-def _held_out(
-    model: BagClassifier, bags: Bags, y: npt.NDArray[np.int64], folds: npt.NDArray[np.bool_]
-) -> FloatArray:
-    """Log-odds of every patient while held out, shape (n_repeats, n_patients)."""
-    logit, repeat = np.empty((int(folds[:, 0].sum()), len(y))), np.zeros(len(y), dtype=np.int64)
-    for held_out in folds:
-        fitted = model.fit(bags[~held_out], y[~held_out])
-        p = np.clip(fitted.predict_proba(bags[held_out])[:, 1], _CERTAIN, 1.0 - _CERTAIN)
-        logit[repeat[held_out], np.flatnonzero(held_out)] = np.log(p / (1.0 - p))
-        repeat[held_out] += 1
-    return logit
+def looks_at_an_encoder(model: BagClassifier) -> bool:
+    """Whether a model takes embeddings or concepts, or may try one that does; fitted, what it has chosen."""
+    if isinstance(model, AutoClassifier) and hasattr(model, "model_"):
+        return looks_at_an_encoder(model.model_)
+    if any(kind in getattr(model, "numbers", "") for kind in ENCODER_NUMBERS):
+        return True
+    return any(looks_at_an_encoder(create_model(name)) for name in getattr(model, "candidates", ()))
 
 
 def _simplest_of_the_best(losses: FloatArray) -> int:

@@ -100,6 +100,10 @@ class BagClassifier(BaseEstimator, ABC):
         """
         return cast("BagClassifier", clone(self))
 
+    def built_on(self) -> str:
+        """SHA-256 of what `fit` reads besides the bags, wherever it lies; "" where that is nothing."""
+        return ""
+
     def kept_parameters(self) -> dict[str, Any]:
         """Parameters as they are kept with a fitted model, of the machine that fitted it nothing."""
         return self.get_params(deep=False)
@@ -174,6 +178,10 @@ class EpochClassifier(BagClassifier):
     def untrained(self) -> bool:
         """Whether it keeps weights that have learned nothing, so that no comparison should rank it."""
         return self.weights == "random"
+
+    def built_on(self) -> str:
+        """SHA-256 of the weights that a fit begins with."""
+        return self.check_network().weights_sha256
 
     @abstractmethod
     def check_network(self) -> Beginning:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
+from lymphoscope.cells.columns import CONCEPT_PREFIX, EMBEDDING_PREFIX
 from lymphoscope.cohort.bags import Bags, FloatArray
 from lymphoscope.errors import InputError
 from lymphoscope.models.base import BagClassifier
@@ -24,7 +25,7 @@ from lymphoscope.models.registry import recipe_of
 
 Factory = Callable[[], BagClassifier]
 TOLERANCE = 1e-5
-EXAMPLE_COLUMNS = (
+MEASURED_COLUMNS = (
     "nucleus_area_px",
     "nucleus_roundness",
     "cell_area_px",
@@ -33,17 +34,25 @@ EXAMPLE_COLUMNS = (
     "profile_lightness_lab",
     "background_lightness_lab",
 )
+EMBEDDING_COLUMNS = tuple(f"{EMBEDDING_PREFIX}{i:03d}" for i in range(6))
+CONCEPT_ANSWERS = {"cell_size": ("big", "small"), "cell_type": ("lymphocyte", "monocyte", "neutrophil")}
+CONCEPT_COLUMNS = tuple(
+    f"{CONCEPT_PREFIX}{task}={answer}" for task, answers in CONCEPT_ANSWERS.items() for answer in answers
+)
+EXAMPLE_COLUMNS = MEASURED_COLUMNS + EMBEDDING_COLUMNS + CONCEPT_COLUMNS
 
 
 def example_bags(
     n_patients: int = 60, seed: int = 0, *, effect: float = 1.5, image_size: int | None = None
 ) -> tuple[Bags, npt.NDArray[np.int64]]:
-    """Small synthetic patients with a signal in age, count, and in the first columns (or redness) of cells.
+    """Small synthetic patients with a signal in age, count, and in numbers (or redness) of cells.
+
+    Of each kind of numbers (measured, embeddings, concepts) the first columns carry the signal.
 
     Returns
     -------
-    bags : per-cell numbers named `EXAMPLE_COLUMNS` (a few cells of them NaN), or with `image_size` uint8
-        images of shape (image_size, image_size, 3).
+    bags : per-cell numbers named `EXAMPLE_COLUMNS` (a few cells of them NaN; the concepts of a task sum to
+        1), or with `image_size` uint8 images of shape (image_size, image_size, 3).
     y : labels, shape (n_patients,), about two thirds malignant.
     """
     rng = np.random.default_rng(seed)
@@ -58,17 +67,17 @@ def example_bags(
     counts = rng.integers(3, 12, n_patients)
     lean = effect * (y - 0.5) + rng.normal(0, 0.5, n_patients)
     if image_size is not None:
-        cells = [_images(rng, count, image_size, a) for count, a in zip(counts, lean, strict=True)]
-        return Bags.from_list(cells, clinical), y
-    width = len(EXAMPLE_COLUMNS)
+        images = [_images(rng, count, image_size, a) for count, a in zip(counts, lean, strict=True)]
+        return Bags.from_list(images, clinical), y
+    width = len(MEASURED_COLUMNS)
     direction = np.linspace(1.0, 0.0, width)
     numbers = [rng.normal(a * direction, 1.0, (n, width)) for n, a in zip(counts, lean, strict=True)]
     scale = 10.0 ** np.arange(width)[::-1]
-    bags = Bags.from_list(
-        [(b * scale).astype(np.float32) for b in numbers], clinical, columns=EXAMPLE_COLUMNS
-    )
-    bags.cells[::37] = np.nan
-    return bags, y
+    told = _told(np.random.default_rng([seed, 1]), np.repeat(lean, counts))
+    cells = np.hstack([np.concatenate(numbers) * scale, *told]).astype(np.float32)
+    cells[::37] = np.nan
+    parts = np.split(cells, np.cumsum(counts)[:-1])
+    return Bags.from_list(parts, clinical, columns=EXAMPLE_COLUMNS), y
 
 
 def check_bag_classifier(factory: Factory, *, image_size: int | None = None, n_patients: int = 60) -> None:
@@ -304,6 +313,18 @@ def _without_column(table: FloatArray, column: int) -> FloatArray:
     out = table.copy()
     out[:, column] = np.nan
     return out
+
+
+def _told(rng: np.random.Generator, lean: FloatArray) -> tuple[FloatArray, ...]:
+    """Embeddings and concepts of cells, as an encoder might tell them, from how far each cell leans."""
+    width = len(EMBEDDING_COLUMNS)
+    embeddings = rng.normal(lean[:, None] * np.linspace(1.0, 0.0, width), 1.0, (len(lean), width)) * 0.05
+    concepts = []
+    for answers in CONCEPT_ANSWERS.values():
+        direction = np.linspace(1.0, -1.0, len(answers))
+        chances = np.exp(lean[:, None] * direction + rng.normal(0.0, 1.0, (len(lean), len(answers))))
+        concepts.append(chances / chances.sum(axis=1, keepdims=True))
+    return embeddings, *concepts
 
 
 def _images(rng: np.random.Generator, count: int, size: int, redness: float) -> npt.NDArray[np.uint8]:

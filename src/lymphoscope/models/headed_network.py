@@ -33,7 +33,7 @@ class HeadedNetwork(CellNetwork):
         seen = isinstance(encoder, CellNetwork) and encoder.features_take_clinical
         self.takes_clinical = bag_head.takes_clinical or seen
         if isinstance(encoder, CellNetwork):
-            self.frozen_features = encoder.frozen_features
+            self.frozen_features, self.looks_first = encoder.frozen_features, encoder.looks_first
             self.built_from_weights, self.weights_sha256 = encoder.built_from_weights, encoder.weights_sha256
 
     def features(self, images: Tensor, clinical: Tensor) -> Tensor:
@@ -62,6 +62,17 @@ class HeadedNetwork(CellNetwork):
     def shares(self, features: Tensor, packing: Packing, clinical: Tensor) -> dict[str, Tensor]:
         """The head's."""
         return self.bag_head.shares(features, packing, clinical)
+
+    def first_look(self, images: Tensor) -> None:
+        """The encoder's."""
+        if isinstance(self.encoder, CellNetwork):
+            self.encoder.first_look(images)
+
+    def rates(self) -> dict[str, float]:
+        """The encoder's."""
+        if not isinstance(self.encoder, CellNetwork):
+            return {}
+        return {f"encoder.{name}": share for name, share in self.encoder.rates().items()}
 
     def tuned(self, head: nn.Module | None = None) -> str:
         """The encoder's, with this head."""

@@ -171,7 +171,7 @@ class ImageClassifier(NetworkClassifier):
     @property
     def untrained(self) -> bool:
         """Whether it keeps weights that have learned nothing, so that no comparison should rank it."""
-        return super().untrained and (self.options or {}).get("tuning") != "full"
+        return super().untrained and (self.options or {}).get("tuning") not in ("full", "whole")
 
     def _check_cells(self, bags: Bags) -> None:
         pixels(bags, self.image_size)

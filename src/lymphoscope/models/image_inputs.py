@@ -14,7 +14,7 @@ from lymphoscope.cohort.bags import Bags, IntArray
 from lymphoscope.cohort.splits import repeated_stratified, stratified_holdout
 from lymphoscope.errors import InputError
 from lymphoscope.models.networks.base import CellNetwork, Criterion
-from lymphoscope.training.augmentation import Augmentation
+from lymphoscope.training.augmentation import Augmentation, prepare
 from lymphoscope.training.packing import Packing
 from lymphoscope.training.prediction import CellData, predict_features
 from lymphoscope.training.settings import TrainingSettings
@@ -37,6 +37,9 @@ AUGMENTATIONS = {
 from no laboratory."""
 
 _AT_ONCE = 32
+
+_SHOWN_FIRST = 4
+"""Cells of a patient that a network is shown before all else."""
 
 
 def pixels(bags: Bags, size: int) -> Tensor:
@@ -168,6 +171,14 @@ class HeadAlone(nn.Module):
     def forward(self, features: Tensor, clinical: Tensor) -> Tensor:
         """The head of every cell's features."""
         return self.head(features, clinical)
+
+
+def some_cells(
+    data: CellData, patients: IntArray, settings: TrainingSettings, device: torch.device
+) -> Tensor:
+    """A few cells of every patient, evenly spread over its own, normalised, (n, 3, S, S)."""
+    rows, _ = data.rows_of(patients, _SHOWN_FIRST)
+    return prepare(data.at(rows, device), settings.normalisation)
 
 
 def seen_once(

@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from lymphoscope.cohort.bags import FloatArray
+from lymphoscope.cohort.bags import Bags, FloatArray, segment_mean
 from lymphoscope.cohort.splits import repeated_stratified
+from lymphoscope.models.base import BagClassifier
 
 FOLDS = 5
+
+CERTAIN = 1e-6
+"""Probabilities are taken no nearer to 0 and 1 than this."""
 
 
 def inner_folds(
@@ -29,3 +33,22 @@ def inner_folds(
         return np.zeros((0, len(y)), dtype=bool)
     splits = repeated_stratified(labels, folds, repeats, seed)
     return np.stack([np.isin(patient.ravel(), split.test) for split in splits])
+
+
+def signature(bags: Bags) -> FloatArray:
+    """Numbers by which a copy of a patient is known, (n_patients, 3 + n_columns)."""
+    cells = np.nan_to_num(np.asarray(bags.cells, dtype=np.float64))
+    return np.column_stack([bags.clinical, segment_mean(cells.reshape(len(cells), -1), bags.offsets)])
+
+
+def held_out_logits(
+    model: BagClassifier, bags: Bags, y: npt.NDArray[np.int64], folds: npt.NDArray[np.bool_]
+) -> FloatArray:
+    """Log-odds of every patient while held out, shape (n_repeats, n_patients)."""
+    logit, repeat = np.empty((int(folds[:, 0].sum()), len(y))), np.zeros(len(y), dtype=np.int64)
+    for held_out in folds:
+        fitted = model.fit(bags[~held_out], y[~held_out])
+        p = np.clip(fitted.predict_proba(bags[held_out])[:, 1], CERTAIN, 1.0 - CERTAIN)
+        logit[repeat[held_out], np.flatnonzero(held_out)] = np.log(p / (1.0 - p))
+        repeat[held_out] += 1
+    return logit

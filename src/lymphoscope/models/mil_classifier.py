@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from lymphoscope.models.heads.base import create_head
 from lymphoscope.models.network_classifier import NetworkClassifier
 from lymphoscope.models.networks.base import CellNetwork
 from lymphoscope.models.networks.blocks import scaled
+from lymphoscope.models.patient_space import Numbers, cell_columns
 from lymphoscope.training.settings import Selection, Unit
 
 
@@ -31,6 +33,7 @@ class MilClassifier(NetworkClassifier):
     Parameters
     ----------
     head : how cells become a patient; see `lymphoscope.models.heads`.
+    numbers : which numbers of a cell are taken, where they have names; all of them where they have none.
     embedding : hidden units that the head sees in place of a cell's numbers (linear layer, ReLU); 0 shows
         it the numbers.
     width : multiplies the sizes of the head's hidden layers; 1 is the published size.
@@ -71,6 +74,7 @@ class MilClassifier(NetworkClassifier):
     def __init__(
         self,
         head: str = "abmil",
+        numbers: Numbers = "morphology",
         embedding: Annotated[int, Ge(0)] = 64,
         width: Annotated[float, Gt(0)] = 1.0,
         fusion: Fusion = "none",
@@ -95,6 +99,7 @@ class MilClassifier(NetworkClassifier):
         random_state: Annotated[int, Ge(0)] = 0,
     ) -> None:
         self.head = head
+        self.numbers = numbers
         self.embedding = embedding
         self.width = width
         self.fusion = fusion
@@ -139,7 +144,7 @@ class MilClassifier(NetworkClassifier):
             )
 
     def _learn_levels(self, bags: Bags, rows: IntArray) -> None:
-        cells = np.asarray(bags.cells[rows], dtype=np.float64)
+        cells = self._numbers(bags)[rows].astype(np.float64)
         known = np.isfinite(cells)
         counts = np.maximum(known.sum(0), 1)
         mean = np.where(known, cells, 0.0).sum(0) / counts
@@ -148,8 +153,13 @@ class MilClassifier(NetworkClassifier):
 
     def _cells(self, bags: Bags) -> Tensor:
         mean, deviation = self.levels_
-        scaled = (np.asarray(bags.cells, dtype=np.float64) - mean) / deviation
+        scaled = (self._numbers(bags).astype(np.float64) - mean) / deviation
         return torch.from_numpy(np.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32))
+
+    def _numbers(self, bags: Bags) -> npt.NDArray[Any]:
+        """The numbers that the network sees, (n_cells, n_columns)."""
+        named = bags if bags.columns is None else bags.select_columns(cell_columns(bags, self.numbers))
+        return np.asarray(named.cells)
 
     def _build(self, weights: str | None = None) -> CellNetwork:
         n_seen = n_columns = len(self.levels_[0])

@@ -31,6 +31,7 @@ from lymphoscope.models.image_inputs import (
     inner_splits,
     joined,
     seen_once,
+    some_cells,
 )
 from lymphoscope.models.image_networks import begin_network, network_state, networks_of, scores_of
 from lymphoscope.models.image_state import FittedParts, training_key
@@ -264,6 +265,8 @@ class NetworkClassifier(EpochClassifier):
             checkpoint = checkpoint and checkpoint.with_name(f"{checkpoint.name}.{member}")
         settings = replace(self._settings(), seed=seed)
         network, self.weights_sha256_ = begin_network(self._build, self.weights, seed)
+        if network.looks_first:
+            network.to(self._device).first_look(some_cells(data, trained, settings, self._device))
         learner: nn.Module = network
         if network.frozen_features:
             data, learner = seen_once(network, data, settings, self._device), HeadAlone(network)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from lymphoscope.cells.columns import CONCEPT_PREFIX, EMBEDDING_PREFIX
 from lymphoscope.cells.summary import summarise
 from lymphoscope.cohort.bags import Bags, FloatArray, segment_mean, segment_sum
 from lymphoscope.errors import InputError
+from lymphoscope.models.base import BagClassifier
 
 NOT_THE_CELL = ("background_", "neighbours_")
 """Prefixes of columns that describe what lies around the cell: controls, not sources."""
@@ -17,12 +20,23 @@ NOT_THE_CELL = ("background_", "neighbours_")
 NOT_MORPHOLOGY = ("segmented", "cell_focus", "cell_on_frame_fraction")
 """Columns that describe the photograph or how well the cell was found."""
 
+Numbers = Literal["morphology", "embedding", "concepts", "embedding-morphology"]
+"""Which of a cell's numbers a model takes: measured ones, an encoder's, the concepts that it names."""
+
+_PREFIXES: dict[Numbers, tuple[str, ...]] = {
+    "embedding": (EMBEDDING_PREFIX,),
+    "concepts": (CONCEPT_PREFIX,),
+}
+
+ENCODER_NUMBERS = tuple(_PREFIXES)
+"""Kinds of numbers that an encoder gives; the name of a mixed kind contains that of its parts."""
+
 _LIMIT = 4.0
 _SMALLEST = 1e-6
 
 
-def cell_columns(bags: Bags) -> tuple[str, ...]:
-    """Names of the per-cell numbers that describe the cell itself.
+def cell_columns(bags: Bags, numbers: Numbers = "morphology") -> tuple[str, ...]:
+    """Names of the per-cell numbers of one kind, all of which describe the cell itself.
 
     Raises
     ------
@@ -35,10 +49,36 @@ def cell_columns(bags: Bags) -> tuple[str, ...]:
             allowed="bags whose cells are named numbers",
             remedy="Measure the cells first, or choose a recipe for images.",
         )
-    names = tuple(n for n in bags.columns if not n.startswith(NOT_THE_CELL) and n not in NOT_MORPHOLOGY)
+    if numbers == "embedding-morphology":
+        return (*cell_columns(bags, "embedding"), *cell_columns(bags))
+    names = tuple(name for name in bags.columns if _is_kind(name, numbers))
     if not names:
-        raise InputError("no column describes the cells", found=", ".join(bags.columns) or "no columns")
+        raise InputError(
+            "no column describes the cells as this recipe takes them",
+            found=", ".join(bags.columns[:3]) or "no columns",
+            allowed=f"numbers of the kind {numbers!r}",
+            remedy="Embeddings and concepts come from an encoder: do not switch it off."
+            if numbers != "morphology"
+            else None,
+        )
     return names
+
+
+def has_numbers(model: BagClassifier, bags: Bags) -> bool:
+    """Whether the bags hold the embeddings or concepts that a model takes; an encoder may be switched off."""
+    taken = getattr(model, "numbers", "morphology")
+    return all(
+        any(name.startswith(prefixes) for name in bags.columns or ())
+        for kind, prefixes in _PREFIXES.items()
+        if kind in taken
+    )
+
+
+def _is_kind(name: str, numbers: Numbers) -> bool:
+    if numbers in _PREFIXES:
+        return name.startswith(_PREFIXES[numbers])
+    around = name.startswith((*NOT_THE_CELL, EMBEDDING_PREFIX, CONCEPT_PREFIX))
+    return not around and name not in NOT_MORPHOLOGY
 
 
 def level_and_spread(bags: Bags) -> FloatArray:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 
 from lymphoscope.cohort.bags import Bags, FloatArray
 from lymphoscope.models.averaged_ridge import AveragedFit, fit_averaged
@@ -23,7 +23,7 @@ from lymphoscope.models.inner_folds import inner_folds
 from lymphoscope.models.learned import LearnedClassifier
 from lymphoscope.models.logistic import Logistic, fit_logistic, fit_logistic_batch, sigmoid
 from lymphoscope.models.missing import JointNormal, averaged_logit
-from lymphoscope.models.patient_space import PatientSpace, cell_columns, level_and_spread
+from lymphoscope.models.patient_space import Numbers, PatientSpace, cell_columns, level_and_spread
 
 _CLINICAL_PENALTY = 0.1
 """On the standardised clinical columns of the clinical expert, as in the recipe `clinical`."""
@@ -67,8 +67,9 @@ class PooledLogistic(LearnedClassifier):
     Parameters
     ----------
     clinical : take age, lymphocyte count and sex as further columns of the same regression.
+    numbers : which numbers of a cell are taken.
     spread_weight : weight of the spreads of the per-cell numbers beside their means, before they are reduced
-        together; the spreads are noisier, above 1 they would crowd out the means.
+        together; the spreads are noisier, above 1 they would crowd out the means. 0 leaves them out.
     max_components : principal components kept at most; the shrinkage decides how much each may say.
     inner_repeats : rounds of five inner folds in which strengths of shrinkage are compared.
     random_state : seed of the inner folds.
@@ -81,16 +82,23 @@ class PooledLogistic(LearnedClassifier):
     def __init__(
         self,
         clinical: bool = False,
-        spread_weight: Annotated[float, Gt(0)] = 0.5,
+        numbers: Numbers = "morphology",
+        spread_weight: Annotated[float, Ge(0)] = 0.5,
         max_components: Annotated[int, Ge(1)] = 32,
         inner_repeats: Annotated[int, Ge(1)] = 2,
         random_state: Annotated[int, Ge(0)] = 0,
     ) -> None:
         self.clinical = clinical
+        self.numbers = numbers
         self.spread_weight = spread_weight
         self.max_components = max_components
         self.inner_repeats = inner_repeats
         self.random_state = random_state
+
+    @property
+    def takes_clinical(self) -> bool:
+        """Whether age, count and sex change the result."""
+        return self.clinical
 
     @property
     def chosen_(self) -> dict[str, Any]:
@@ -99,7 +107,7 @@ class PooledLogistic(LearnedClassifier):
         return {"strength": self.learned_.strength}
 
     def _learn(self, bags: Bags, y: npt.NDArray[np.int64]) -> PooledState:
-        columns = cell_columns(bags)
+        columns = cell_columns(bags, self.numbers)
         table = level_and_spread(bags.select_columns(columns))
         space = PatientSpace.fit(columns, table, self.spread_weight, self.max_components)
         scale = ClinicalScale.fit(bags.clinical)
@@ -152,8 +160,9 @@ class LateFusion(LearnedClassifier):
 
     Parameters
     ----------
+    numbers : which numbers of a cell are taken.
     spread_weight : weight of the spreads of the per-cell numbers beside their means, before they are reduced
-        together; the spreads are noisier, above 1 they would crowd out the means.
+        together; the spreads are noisier, above 1 they would crowd out the means. 0 leaves them out.
     max_components : principal components kept at most; the shrinkage decides how much each may say.
     inner_repeats : rounds of five inner folds in which shrinkages are compared and experts judged.
     random_state : seed of the inner folds.
@@ -165,11 +174,13 @@ class LateFusion(LearnedClassifier):
 
     def __init__(
         self,
-        spread_weight: Annotated[float, Gt(0)] = 0.5,
+        numbers: Numbers = "morphology",
+        spread_weight: Annotated[float, Ge(0)] = 0.5,
         max_components: Annotated[int, Ge(1)] = 32,
         inner_repeats: Annotated[int, Ge(1)] = 2,
         random_state: Annotated[int, Ge(0)] = 0,
     ) -> None:
+        self.numbers = numbers
         self.spread_weight = spread_weight
         self.max_components = max_components
         self.inner_repeats = inner_repeats
@@ -183,7 +194,7 @@ class LateFusion(LearnedClassifier):
         return {"clinical_weight": float(clinical), "cells_weight": float(cells)}
 
     def _learn(self, bags: Bags, y: npt.NDArray[np.int64]) -> LateFusionState:
-        columns = cell_columns(bags)
+        columns = cell_columns(bags, self.numbers)
         table = level_and_spread(bags.select_columns(columns))
         space = PatientSpace.fit(columns, table, self.spread_weight, self.max_components)
         scale = ClinicalScale.fit(bags.clinical)

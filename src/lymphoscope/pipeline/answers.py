@@ -16,12 +16,10 @@ from lymphoscope.cohort.cohort import UNLABELLED, Cohort
 from lymphoscope.cohort.findings import Finding, Severity
 from lymphoscope.evaluation.triage import Advice
 from lymphoscope.models.base import BagClassifier
+from lymphoscope.pipeline.portraits import CROP, portraits
 from lymphoscope.report.content import CellCrop, PatientRow
 from lymphoscope.report.patient_table import crop_jpeg, strongest_cells
 from lymphoscope.stats.intervals import Interval
-
-CROP = 112
-"""Side of the square around the cell that a strip shows, in pixels of the 224 px photograph."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +68,15 @@ def patient_rows(
 
     Parameters
     ----------
-    bags : of the whole cohort, so that its cells are the store's.
+    bags : numbers of the whole cohort's cells, so that they are the store's.
     strip : cells shown per side.
     hide_labels : treat every patient as unlabelled.
     """
-    rows = (_row(cohort, store, bags, answers, k, strip) for k in range(len(answers.patients)))
+    portrait = portraits(store, bags, strip)
+    rows = (
+        replace(_row(cohort, store, bags, answers, k, strip), portrait=portrait(int(i)))
+        for k, i in enumerate(answers.patients)
+    )
     return tuple(replace(row, label=UNLABELLED) if hide_labels else row for row in rows)
 
 

@@ -6,13 +6,15 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from lymphoscope.cohort.bags import Bags
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.evaluation.fold_curves import training_record
-from lymphoscope.evaluation.ladder import DEFAULT_LADDER, Inputs, Ladder, climb
+from lymphoscope.evaluation.ladder import DEFAULT_LADDER, Inputs, Ladder, climb, default_ladder
 from lymphoscope.evaluation.optimism import honest_recipe
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.files import sha256_json, write_json
 from lymphoscope.models.registry import create_model, recipe_info
+from lymphoscope.pipeline import page
 from lymphoscope.pipeline.preparation import Prepared, require_new, require_outside
 from lymphoscope.pipeline.tracking import require_tracking, tracking
 
@@ -45,7 +47,8 @@ def evaluate_cohort(
         require_new(out)
     prepared.require_no_errors()
     prepared.require_labels()
-    ladder = [(recipe_inputs(name), name) for name in dict.fromkeys(recipes)] or DEFAULT_LADDER
+    ladder = [(recipe_inputs(name), name) for name in dict.fromkeys(recipes)]
+    ladder = ladder or list(default_ladder(prepared.bags))
     pieces = prepared.store.folder / f"evaluation-{sha256_json([protocol.as_dict(), ladder])[:16]}"
     with tracking(track) as epochs:
         found = climb(
@@ -63,19 +66,25 @@ def evaluate_cohort(
     if out is not None:
         curves = {row.recipe: training_record(row.evaluation.out_of_fold) for row in found.rows}
         trained = {recipe: record for recipe, record in curves.items() if record}
-        write_json(out, {"cohort": prepared.store.fingerprint, **found.as_dict(), "training": trained})
+        facts = {
+            "cohort": prepared.store.fingerprint,
+            "cells_left_out": prepared.left_out.n if prepared.left_out else 0,
+            "cautions": list(page.ladder_not_held_out(prepared.findings, found)),
+        }
+        write_json(out, {**facts, **found.as_dict(), "training": trained})
     shutil.rmtree(pieces, ignore_errors=True)
     return found
 
 
-def ladder_with(recipe: str) -> tuple[tuple[Inputs, str], ...]:
+def ladder_with(recipe: str, bags: Bags) -> tuple[tuple[Inputs, str], ...]:
     """The reference ladder's recipes, with `recipe` on top where it is none of them.
 
     A recipe that chooses its epoch on the patients that are scored stands above the same recipe without.
     """
-    known = {name for _, name in DEFAULT_LADDER}
+    ladder = default_ladder(bags)
+    known = {name for _, name in ladder}
     added = [name for name in dict.fromkeys((honest_recipe(recipe), recipe)) if name not in known]
-    return (*DEFAULT_LADDER, *((recipe_inputs(name), name) for name in added))
+    return (*ladder, *((recipe_inputs(name), name) for name in added))
 
 
 def recipe_inputs(recipe: str) -> Inputs:

@@ -10,8 +10,8 @@ from lymphoscope.cells.segmentation import segment
 from lymphoscope.cohort.bags import IntArray
 from lymphoscope.files import atomic_directory
 from lymphoscope.pipeline.preparation import Prepared, require_new, require_outside
-from lymphoscope.report.content import ExploreContent, SampleCells, SegmentationExample
 from lymphoscope.report.explore import write_explore
+from lymphoscope.report.explore_content import ExploreContent, SampleCells, SegmentationExample
 
 CELLS_PER_CLASS, GOOD, BAD = 24, 8, 8
 CROP = 112

@@ -59,7 +59,9 @@ def fit_final(
         "wished_sensitivity": wished,
         "min_cells": plan.reading.min_cells,
         "overlap_limit": plan.protocol.overlap_limit,
-        "cell_columns": list(bags.columns or ()),
+        "cell_columns": list(prepared.bags.columns or ()),
+        "encoder": prepared.encoder and prepared.encoder.as_dict(),
+        "leave_out_cells": prepared.leave_out,
         "cohort": folder.read(COHORT),
         "labels_note": plan.labels_note,
     }

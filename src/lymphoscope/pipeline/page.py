@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lymphoscope.cohort.findings import Finding
+from lymphoscope.encoders.encoder import Encoder
+from lymphoscope.encoders.encoder_findings import AdaptedOnThesePatients
+from lymphoscope.encoders.known_cells import CellsLearnedFrom
 from lymphoscope.evaluation import ladder as measured
 from lymphoscope.evaluation.probes import Probe
 from lymphoscope.evaluation.results import Evaluation, ZoneResult
 from lymphoscope.evaluation.sample_size import SampleSize, Swing
 from lymphoscope.evaluation.triage import TriageSummary
+from lymphoscope.models.auto import looks_at_an_encoder
 from lymphoscope.models.base import BagClassifier, EpochClassifier
-from lymphoscope.models.registry import recipe_info
+from lymphoscope.models.registry import create_model, recipe_info
 from lymphoscope.models.transductive import is_transductive
+from lymphoscope.pipeline.left_out import LeftOut
 from lymphoscope.report import content as page
 from lymphoscope.stats.comparison import TRANSDUCTIVE, UNTRAINED, Comparison
+
+_SEEN_BEFORE = {
+    CellsLearnedFrom: "What recipes on its embeddings or concepts say of these patients is not held out, and "
+    "flatters them",
+    AdaptedOnThesePatients: "This concerns",
+}
+"""Findings on an encoder that has seen these cells, and what comes of it for recipes that look at it."""
 
 
 def ladder(found: measured.Ladder, chosen: str) -> page.Ladder:
@@ -98,6 +111,12 @@ def weights(model: BagClassifier) -> tuple[tuple[str, str], ...]:
     return (*facts, *((("Trained", model.tuned),) if model.tuned else ()))
 
 
+def cells_told(encoder: Encoder | None, left_out: LeftOut | None) -> tuple[tuple[str, str], ...]:
+    """Which encoder described the cells, and which of them were left out; nothing without."""
+    told = () if encoder is None else (("Encoder", f"{encoder.name}, SHA-256 {encoder.sha256}"),)
+    return (*told, *(() if left_out is None else (("Cells", left_out.sentence()),)))
+
+
 def caveats(model: BagClassifier) -> tuple[str, ...]:
     """Why what a fitted model says may not be believed as it stands, in sentences."""
     found = []
@@ -106,6 +125,24 @@ def caveats(model: BagClassifier) -> tuple[str, ...]:
     if is_transductive(model):
         found.append(f"The model is transductive: {TRANSDUCTIVE}.")
     return tuple(found)
+
+
+def not_held_out(findings: Sequence[Finding], models: Mapping[str, BagClassifier]) -> tuple[str, ...]:
+    """Why numbers of these models flatter, in sentences, where their encoder has seen these cells before."""
+    flattered = [name for name, model in models.items() if looks_at_an_encoder(model)]
+    if not flattered:
+        return ()
+    return tuple(
+        f"{each.message} {words}: {', '.join(flattered)}."
+        for kind, words in _SEEN_BEFORE.items()
+        for each in findings
+        if isinstance(each, kind)
+    )
+
+
+def ladder_not_held_out(findings: Sequence[Finding], found: measured.Ladder) -> tuple[str, ...]:
+    """The same of the recipes on a ladder."""
+    return not_held_out(findings, {row.recipe: create_model(row.recipe) for row in found.rows})
 
 
 def row_titles(found: measured.Ladder) -> dict[str, str]:

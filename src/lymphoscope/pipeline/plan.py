@@ -7,11 +7,13 @@ from typing import Any, Literal, cast, get_args
 
 from lymphoscope import _version
 from lymphoscope.cohort.read import ReadOptions
+from lymphoscope.encoders.encoder import Encoder
 from lymphoscope.errors import InputError
 from lymphoscope.evaluation.optimism import honest_recipe
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.models.base import EpochClassifier
 from lymphoscope.models.registry import create_model, public_name, recipe_info
+from lymphoscope.pipeline.left_out import LeaveOut
 
 SubmissionValues = Literal["decision", "probability"]
 
@@ -99,7 +101,9 @@ class RunPlan:
         """The name of `kept` as results carry it."""
         return public_name(self.kept)
 
-    def as_dict(self, cohort_name: str) -> dict[str, Any]:
+    def as_dict(
+        self, cohort_name: str, encoder: Encoder | None, leave_out: LeaveOut = "none"
+    ) -> dict[str, Any]:
         """Plain values for plan.json; of weights that are read from a file their hash, not where they lie."""
         reading = asdict(self.reading)
         model = create_model(self.recipe)
@@ -110,6 +114,8 @@ class RunPlan:
             "reading": {key: _plain(value) for key, value in reading.items()},
             "protocol": self.protocol.as_dict(),
             "recipe": public_name(self.recipe),
+            "encoder": encoder and encoder.as_dict(),
+            "leave_out_cells": leave_out,
             "weights_sha256": model.check_network().weights_sha256 if weights else None,
             "refits": self.refits,
             "ignore": sorted(self.ignore),

@@ -32,6 +32,8 @@ FACTS: Mapping[str, type | tuple[type, ...]] = {
     "wished_sensitivity": (int, float),
     "min_cells": int,
     "cell_columns": list,
+    "encoder": (dict, type(None)),
+    "leave_out_cells": str,
     "labels_note": str,
     "cohort": dict,
 }
@@ -101,19 +103,29 @@ def answer(prepared: Prepared, bundle: Bundle, patients: np.ndarray | None = Non
 
 def caveats_of(bundle: Bundle, prepared: Prepared) -> tuple[str, ...]:
     """Why these predictions may not be believed as they stand, in sentences."""
-    found = page.caveats(bundle.model)
+    found = page.caveats(bundle.model) + _not_held_out(bundle, prepared)
     if bundle.metadata["cohort"]["fingerprint"] == prepared.store.fingerprint:
         found += (
             "These are the data that the model was fitted on: what it says of patients it has learned from "
             "flatters it.",
         )
+    fitted = bundle.metadata["leave_out_cells"]
+    if fitted != prepared.leave_out and bundle.model.cell_input != "none":
+        found += (
+            f"The model was fitted with --leave-out-cells {fitted}, and these predictions are made with "
+            f"{prepared.leave_out}: it looks at other cells than those that it was measured on.",
+        )
     return found
+
+
+def _not_held_out(bundle: Bundle, prepared: Prepared) -> tuple[str, ...]:
+    return page.not_held_out(prepared.findings, {bundle.recipe: bundle.model})
 
 
 def _check_facts(bundle: Bundle, model: Path) -> None:
     """A bundle may come from elsewhere; what `lymphoscope run` keeps with a model must be there."""
     facts = bundle.metadata
-    lacking = [name for name, kind in FACTS.items() if not isinstance(facts.get(name), kind)]
+    lacking = [name for name, kind in FACTS.items() if name not in facts or not isinstance(facts[name], kind)]
     if not lacking:
         lacking = [n for n in ("name", "fingerprint", "malignant", "reactive") if n not in facts["cohort"]]
     if lacking:
@@ -124,14 +136,25 @@ def _check_facts(bundle: Bundle, model: Path) -> None:
 
 
 def _check_columns(bundle: Bundle, prepared: Prepared) -> None:
-    """The numbers that the model was fitted on must be those that this version measures."""
-    if bundle.model.cell_input == "numbers" and bundle.metadata["cell_columns"] != list(
-        prepared.bags.columns or ()
-    ):
+    """The numbers that the model was fitted on must be those that this version and the encoder give."""
+    if bundle.model.cell_input != "numbers":
+        return
+    wanted = bundle.metadata["encoder"]
+    given = None if prepared.encoder is None else prepared.encoder.as_dict()
+    if wanted != given:
+        raise BundleError(
+            f"The model was fitted on what {_named(wanted)} says of cells, and was given {_named(given)}. "
+            "Name the same one with --encoder."
+        )
+    if bundle.metadata["cell_columns"] != list(prepared.bags.columns or ()):
         raise BundleError(
             "The model was fitted on other per-cell numbers than this version measures. Install the version "
             "that made it, or fit the model again with this one."
         )
+
+
+def _named(encoder: dict[str, str] | None) -> str:
+    return "no encoder" if encoder is None else f"the encoder {encoder['name']} ({encoder['sha256'][:12]})"
 
 
 def _content(prepared: Prepared, bundle: Bundle, answers: Answers) -> ReportContent:
@@ -153,9 +176,11 @@ def _content(prepared: Prepared, bundle: Bundle, answers: Answers) -> ReportCont
                 f"malignant and {trained['reactive']} reactive patients of the cohort “{trained['name']}”. "
                 "How well it does on patients like these cannot be seen from this page: see the report of "
                 "the run that fitted it.",
+                *_not_held_out(bundle, prepared),
             ),
             facts=(
                 ("Recipe", bundle.recipe),
+                *page.cells_told(prepared.encoder, prepared.left_out),
                 *page.weights(bundle.model),
                 ("Fingerprint of the training data", trained["fingerprint"]),
                 ("Fingerprint of these data", prepared.store.fingerprint),

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from lymphoscope.cells.concepts import concepts, find_not_lymphocytes, not_lymphocytes
 from lymphoscope.cells.masked_crops import masked_crops
 from lymphoscope.cells.numbers import cell_numbers
 from lymphoscope.cohort.bags import Bags
@@ -19,10 +20,15 @@ from lymphoscope.cohort.cohort import UNLABELLED, Cohort
 from lymphoscope.cohort.findings import Finding, Severity, without
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.cohort.read import ReadOptions, read_cohort
+from lymphoscope.encoders.embeddings import embed_cells
+from lymphoscope.encoders.encoder import Encoder, create_encoder
+from lymphoscope.encoders.encoder_findings import encoder_findings
+from lymphoscope.encoders.kept import SHIPPED
 from lymphoscope.errors import InputError, LymphoscopeError
 from lymphoscope.evaluation.probes import Probe, probe_shortcuts
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.models.base import BagClassifier
+from lymphoscope.pipeline.left_out import LeaveOut, LeftOut, leave_out_flagged, require_told
 
 DEFAULT_READING = ReadOptions()
 
@@ -44,14 +50,26 @@ class Prepared:
 
     Attributes
     ----------
-    bags : per-cell numbers of every patient of the cohort, labelled or not, in the order of its table.
-    findings : of the table, the folders, the photographs and the cells; ignored codes left out.
+    store : the photographs, without those that were left out.
+    bags : per-cell numbers of every patient of the cohort, labelled or not, in the order of its table: what
+        is measured, and what the encoder says.
+    encoder : that gave embeddings and concepts; None without.
+    findings : of the table, the folders, the photographs, all cells and what the encoder knows of them;
+        ignored codes left out.
+    left_out : cells that are in no bag, crop or picture; None where nothing was to be left out.
     """
 
     cohort: Cohort
     store: CellStore
     bags: Bags
+    encoder: Encoder | None
     findings: tuple[Finding, ...]
+    left_out: LeftOut | None = None
+
+    @property
+    def leave_out(self) -> LeaveOut:
+        """What was asked to be left out."""
+        return "none" if self.left_out is None else "flagged"
 
     @property
     def labelled(self) -> npt.NDArray[np.int64]:
@@ -139,6 +157,8 @@ def prepare(
     options: ReadOptions = DEFAULT_READING,
     *,
     cache: Path | None = None,
+    encoder: str | Path | None = SHIPPED,
+    leave_out: LeaveOut = "none",
     ignore: Sequence[str] = (),
     jobs: int = 2,
     verify: bool = False,
@@ -150,20 +170,40 @@ def prepare(
     Parameters
     ----------
     cache : folder for decoded photographs and per-cell numbers; None is `default_cache()`.
+    encoder : name or place of the encoder whose embeddings and concepts stand beside the measured numbers;
+        None leaves them out.
+    leave_out : "flagged" leaves out cells that are surely no lymphocytes, could not be segmented or are out
+        of focus.
     ignore : codes of findings to leave out.
     verify : hash every photograph again instead of trusting its size and time.
     out : where the results are to go; within the cohort it is refused here, before the work begins.
     """
     without((), ignore)  # an unknown code is refused before the work begins
     cache = default_cache() if cache is None else cache
+    looking = None if encoder is None else create_encoder(encoder)
+    if leave_out == "flagged":
+        require_told(looking)
     cohort = read_cohort(Path(root), options)
     if out is not None:
         require_outside(cohort, out)
     store = open_store(cohort, cache, verify=verify, jobs=jobs, progress=progress)
     numbers = cell_numbers(store, jobs=jobs, progress=progress)
-    bags = number_bags(cohort, store, numbers.values, numbers.columns)
-    findings = without((*cohort.findings, *store.findings, *numbers.findings), ignore)
-    return Prepared(cohort, store, bags, findings)
+    values, columns = [numbers.values], [*numbers.columns]
+    found = (*cohort.findings, *store.findings, *numbers.findings)
+    if looking is not None:
+        embeddings = embed_cells(store, looking, jobs=jobs, progress=progress)
+        values += [embeddings, looking.concepts(embeddings)]
+        columns += [*looking.embedding_columns, *looking.concept_columns]
+        found += encoder_findings(looking, cohort, store, jobs=jobs, progress=progress)
+    cells = np.hstack(values)
+    told = concepts(cells, columns)
+    found += find_not_lymphocytes(told, store.index.patient, cohort.patients.ids, store.index.path)
+    left_out, flagged = None, not_lymphocytes(told)
+    if leave_out == "flagged" and flagged is not None:
+        kept, left_out = leave_out_flagged(cohort, store, numbers.values, flagged)
+        store, cells = store.only(kept), cells[kept]
+    bags = number_bags(cohort, store, cells, columns)
+    return Prepared(cohort, store, bags, looking, without(found, ignore), left_out)
 
 
 def check_cohort(prepared: Prepared, ignore: Sequence[str] = ()) -> tuple[Finding, ...]:

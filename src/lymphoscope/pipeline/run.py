@@ -34,6 +34,7 @@ from lymphoscope.pipeline.answers import (
     submission_csv,
 )
 from lymphoscope.pipeline.cluster_page import clusters
+from lymphoscope.pipeline.concept_page import compare_concepts
 from lymphoscope.pipeline.evaluate import ladder_with
 from lymphoscope.pipeline.final_model import fit_final
 from lymphoscope.pipeline.plan import RunPlan
@@ -77,7 +78,11 @@ def run(
     require_tracking(track, out)
     if track is not None:
         require_outside(prepared.cohort, track)
-    with RunFolder.open(out, plan.as_dict(prepared.cohort.root.name), overwrite=overwrite) as folder:
+    with RunFolder.open(
+        out,
+        plan.as_dict(prepared.cohort.root.name, prepared.encoder, prepared.leave_out),
+        overwrite=overwrite,
+    ) as folder:
         _pin_cohort(folder, prepared)
         if not folder.complete:
             with tracking(track) as epochs:
@@ -110,7 +115,7 @@ def _run(
         prepared.labelled_bags,
         prepared.labels,
         plan.protocol,
-        recipes=ladder_with(plan.recipe),
+        recipes=ladder_with(plan.recipe, prepared.bags),
         refer=(plan.kept,),
         refits=plan.refits,
         split_column=prepared.labelled_split,
@@ -161,6 +166,7 @@ def _pin_cohort(folder: RunFolder, prepared: Prepared) -> None:
         "reactive": int((patients.label == 0).sum()),
         "unlabelled": int((patients.label == -1).sum()),
         "cells": len(prepared.store),
+        "cells_left_out": prepared.left_out.n if prepared.left_out else 0,
         "reference_date": str(prepared.cohort.reference_date),
         "count_unit": prepared.cohort.count_unit,
     }
@@ -201,7 +207,7 @@ def _write(folder: RunFolder, prepared: Prepared, plan: RunPlan, bundle: Bundle,
         shutil.rmtree(target)
     save_bundle(bundle, target)
     write_report(_content(prepared, plan, bundle, found), folder / "report.html")
-    write_json(folder / "metrics.json", _metrics(bundle, found))
+    write_json(folder / "metrics.json", _metrics(prepared, bundle, found))
 
 
 def _write_splits(path: Path, ladder: Ladder) -> None:
@@ -242,7 +248,7 @@ def _write_parquet(path: Path, table: pd.DataFrame) -> None:
         table.to_parquet(temporary, index=False)
 
 
-def _metrics(bundle: Bundle, found: Found) -> dict[str, Any]:
+def _metrics(prepared: Prepared, bundle: Bundle, found: Found) -> dict[str, Any]:
     out_of_fold = found.ladder.row(bundle.recipe).evaluation.out_of_fold
     malignant = int(out_of_fold.y.sum())
     return {
@@ -253,12 +259,14 @@ def _metrics(bundle: Bundle, found: Found) -> dict[str, Any]:
         "sample_size": what_patients_prove(malignant, len(out_of_fold.y) - malignant).as_dict(),
         "swing": swing_of_a_test_set(out_of_fold).as_dict(),
         "probes": [probe.as_dict() for probe in found.probes],
+        "cautions": list(page.ladder_not_held_out(prepared.findings, found.ladder)),
     }
 
 
 def _content(prepared: Prepared, plan: RunPlan, bundle: Bundle, found: Found) -> ReportContent:
     cohort = prepared.cohort
     labels, row = cohort.patients.label, found.ladder.row(bundle.recipe)
+    cautions = page.ladder_not_held_out(prepared.findings, found.ladder)
     n_malignant, n_reactive = int((labels == 1).sum()), int((labels == 0).sum())
     rows = [
         line
@@ -283,12 +291,18 @@ def _content(prepared: Prepared, plan: RunPlan, bundle: Bundle, found: Found) ->
         calibration=page.calibration(row.evaluation),
         proof=page.proof(what_patients_prove(n_malignant, n_reactive), row.comparisons),
         swing=page.swing(swing_of_a_test_set(row.evaluation.out_of_fold)),
+        concepts=compare_concepts(
+            prepared.labelled_bags,
+            prepared.labels,
+            replicates=plan.protocol.bootstrap,
+            seed=plan.protocol.seed,
+        ),
         probes=page.probes(found.probes),
         training=training(found.ladder),
         clusters=clusters(prepared, bundle.model),
-        caveats=page.caveats(bundle.model),
+        caveats=(*page.caveats(bundle.model), *cautions),
         findings=(*prepared.findings, *(probe.finding for probe in found.probes if probe.warns)),
-        methods=_methods(prepared, plan, bundle),
+        methods=_methods(prepared, plan, bundle, cautions),
     )
 
 
@@ -307,7 +321,7 @@ def _held_out(prepared: Prepared, found: Found, out_of_fold: OutOfFold) -> Answe
     )
 
 
-def _methods(prepared: Prepared, plan: RunPlan, bundle: Bundle) -> Methods:
+def _methods(prepared: Prepared, plan: RunPlan, bundle: Bundle, cautions: tuple[str, ...]) -> Methods:
     info = recipe_info(plan.kept)
     protocol = plan.protocol
     return Methods(
@@ -324,10 +338,12 @@ def _methods(prepared: Prepared, plan: RunPlan, bundle: Bundle) -> Methods:
                 else "A probability stands without an interval: refitting networks on bootstrap samples of "
                 "patients would take days."
             ),
+            *cautions,
             *_rule(plan),
         ),
         facts=(
             ("Recipe", plan.recipe_name),
+            *page.cells_told(prepared.encoder, prepared.left_out),
             *page.weights(bundle.model),
             *((f"Chosen {name}", f"{value}") for name, value in chosen_settings(bundle.model).items()),
             ("Protocol", protocol.sentence()),

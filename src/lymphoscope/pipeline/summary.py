@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def run_summary(folder: Path) -> Iterator[Line]:
 def _measured(metrics: Mapping[str, Any]) -> Iterator[Line]:
     """What metrics.json says."""
     yield from ladder_lines(metrics["ladder"])
+    yield from caution_lines(metrics.get("cautions", ()))
     yield ""
     yield f"[bold]{metrics['recipe']}[/], held out: {escape(metrics['triage']['overall']['sentence'])}"
     yield escape(metrics["swing"]["sentence"])
@@ -90,6 +91,12 @@ def ladder_lines(ladder: Mapping[str, Any]) -> Iterator[Line]:
     for comparison in ladder["optimism"]:
         if comparison["zone"] == "overall":
             yield f"· {escape(comparison['sentence'])}"
+
+
+def caution_lines(cautions: Iterable[str]) -> Iterator[Line]:
+    """Why numbers may not be believed as they stand."""
+    for caution in cautions:
+        yield f"[yellow]Beware:[/] {escape(caution)}"
 
 
 def prediction_summary(answers: Answers, out: Path) -> Iterator[Line]:

@@ -8,14 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
-
-import numpy as np
-import numpy.typing as npt
+from typing import Literal, get_args
 
 from lymphoscope.cohort.cohort import UNLABELLED
 from lymphoscope.cohort.findings import Finding
 from lymphoscope.report.cluster_content import Clusters
+from lymphoscope.report.concept_content import ConceptComparison, Portrait
 from lymphoscope.report.training_content import Training
 from lymphoscope.stats.intervals import Interval
 
@@ -62,6 +60,7 @@ class PatientRow:
     cells_for, cells_against : the cells that weighed most, heaviest first.
     threshold : the cut this patient's decision used, where it is not `ReportContent.threshold`.
     shares : how much of the decision came from the "cells" and from the "clinical" values, together 1.
+    portrait : what the patient's cells look like; None where no encoder tells.
     """
 
     id: str
@@ -78,6 +77,7 @@ class PatientRow:
     cells_against: tuple[CellCrop, ...] = ()
     threshold: float | None = None
     shares: Mapping[str, float] = field(default_factory=dict)
+    portrait: Portrait | None = None
 
     def __post_init__(self) -> None:
         if self.decision not in DECISIONS:
@@ -311,6 +311,7 @@ class ReportContent:
     threshold : probability at and above which flow cytometry is advised.
     wished_sensitivity : what the threshold was chosen for, 0 to 1.
     quality, quality_overlap : of the decision, overall and in the overlap zone.
+    concepts : how the cells of malignant and reactive patients differ; None where no encoder tells.
     training : of the ladder's networks; may be empty.
     clusters : of cells, where the model that made the predictions has learned some.
     caveats : sentences on why nothing here may be believed as it stands.
@@ -327,6 +328,7 @@ class ReportContent:
     calibration: Calibration | None = None
     proof: Proof | None = None
     swing: Swing | None = None
+    concepts: ConceptComparison | None = None
     probes: tuple[Probe, ...] = ()
     training: tuple[Training, ...] = ()
     clusters: Clusters | None = None
@@ -338,63 +340,3 @@ class ReportContent:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.threshold) and 0 <= self.threshold <= 1):
             raise ValueError(f"threshold {self.threshold!r}; allowed: 0 to 1")
-
-
-@dataclass(frozen=True, eq=False)
-class SegmentationExample:
-    """A photograph and what was taken for its cell.
-
-    Attributes
-    ----------
-    image : uint8 (H, W, 3).
-    nucleus, cell : bool (H, W); the cell holds the nucleus.
-    ok : whether the segmentation was accepted.
-    reason : why not, when it was not.
-    """
-
-    image: npt.NDArray[np.uint8]
-    nucleus: npt.NDArray[np.bool_]
-    cell: npt.NDArray[np.bool_]
-    ok: bool
-    reason: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class SampleCells:
-    """Some photographs of one class, drawn by the caller (from different patients, where there are)."""
-
-    label: int
-    images: tuple[npt.NDArray[np.uint8], ...]
-
-
-@dataclass(frozen=True, eq=False)
-class ExploreContent:
-    """A cohort to be looked at before anything is learned from it; any array may be empty.
-
-    Attributes
-    ----------
-    name : name of the cohort's folder.
-    label : (n_patients,); 1 malignant, 0 reactive, -1 unlabelled.
-    split : "train", "test" or "" per patient.
-    clinical : float (n_patients, 3): age in years, sex (0 female, 1 male), count in 10⁹/L; NaN missing.
-    n_images : (n_patients,) photographs per patient.
-    samples, segmentation : pictures to show; each may be empty.
-    labels_note : as in `CohortSummary`.
-    """
-
-    name: str
-    label: npt.NDArray[np.integer[Any]]
-    split: tuple[str, ...]
-    clinical: npt.NDArray[np.float64]
-    n_images: npt.NDArray[np.integer[Any]]
-    samples: tuple[SampleCells, ...] = ()
-    segmentation: tuple[SegmentationExample, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    labels_note: str = ""
-
-    def __post_init__(self) -> None:
-        n = len(self.label)
-        shapes = {"split": len(self.split), "clinical": len(self.clinical), "n_images": len(self.n_images)}
-        for name, length in shapes.items():
-            if length != n:
-                raise ValueError(f"{name}: {length} rows for {n} patients")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from lymphoscope.files import write_bytes
 from lymphoscope.report import explore_figures as draw
 from lymphoscope.report import explore_pictures
-from lymphoscope.report.content import ExploreContent
+from lymphoscope.report.explore_content import ExploreContent
 from lymphoscope.report.figures import house_style, inline_svg, to_png, to_svg
 from lymphoscope.report.html import environment, group_findings, style, to_bytes
 from lymphoscope.report.wording import plural

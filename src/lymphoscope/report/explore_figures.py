@@ -16,7 +16,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from lymphoscope.report.content import ExploreContent
+from lymphoscope.report.explore_content import ExploreContent
 from lymphoscope.report.figures import INK, LINE, MUTED, PAGE_WIDTH, new_figure
 
 Floats = npt.NDArray[np.float64]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from lymphoscope.report.content import ExploreContent
+from lymphoscope.report.explore_content import ExploreContent
 from lymphoscope.report.explore_figures import MALIGNANT, REACTIVE, UNLABELLED, Drawing
 from lymphoscope.report.figures import PAGE_WIDTH, new_figure
 

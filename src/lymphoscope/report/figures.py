@@ -85,11 +85,12 @@ def to_svg(figure: Figure, name: str) -> str:
     return re.sub(r"\n\s*\n+", "\n", text).strip() + "\n"
 
 
-def to_png(figure: Figure, dots_per_inch: int = 150) -> bytes:
-    """`figure` as the bytes of a PNG without date or program name."""
+def to_png(figure: Figure, dots_per_inch: int = 150, *, description: str | None = None) -> bytes:
+    """`figure` as the bytes of a PNG without date or program name, and with a description if one is given."""
     out = io.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(out, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    metadata: Any = {"Software": None} | ({} if description is None else {"Description": description})
+    figure.savefig(out, format="png", dpi=dots_per_inch, metadata=metadata)
     return out.getvalue()
 
 

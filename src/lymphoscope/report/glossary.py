@@ -4,6 +4,12 @@ from __future__ import annotations
 
 GLOSSARY: tuple[tuple[str, str], ...] = (
     (
+        "Alike",
+        "How far the cells of one patient are told alike: the part of the attributes in which two of them, "
+        "picked at random, agree. 1 is all the same. Malignant cells often descend from one cell, so they "
+        "tend to be more alike than those of a reaction; healthy lymphocytes are rather alike too.",
+    ),
+    (
         "AUC",
         "The chance that a malignant patient, picked at random, gets a higher probability than a reactive "
         "one. 0.5 is guessing, 1 is perfect order.",
@@ -27,6 +33,26 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "such a patient needs a person's judgement.",
     ),
     (
+        "Concept",
+        "Something that a person can see in a cell and that the encoder has a word for: its type, its size, "
+        "how dense the chromatin is.",
+    ),
+    (
+        "Corrected p",
+        "How easily chance alone makes a difference this large, made stricter because many were looked for "
+        "at once. Of differences with less than 0.05, about one in twenty at most is none.",
+    ),
+    (
+        "Effect",
+        "How often the malignant one of two patients has the larger number, less how often the reactive one "
+        "has. 0 is no difference, +1 always the malignant one, −1 always the reactive one.",
+    ),
+    (
+        "Encoder",
+        "A network that looks at one cell at a time and turns it into numbers and words. It has learned from "
+        "healthy blood cells whose names are known, and from no malignant cell.",
+    ),
+    (
         "Epoch",
         "One time that a network goes through its training patients. After too few it has learned nothing, "
         "after too many it knows its own patients by heart.",
@@ -46,6 +72,11 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "A raised lymphocyte count from a lymphoid cancer, or as a response to something else.",
     ),
     (
+        "N:C ratio",
+        "Nucleus to cytoplasm: high where the nucleus fills nearly the whole cell, as in most small "
+        "lymphocytes.",
+    ),
+    (
         "Optimistic",
         "Said of a number that is too good, because the patients it was measured on had a say in the model: "
         "the epoch that did best on them was kept. On patients nobody has looked at it will be lower.",
@@ -63,6 +94,11 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "many photographs were taken. A model may learn it and then fail elsewhere.",
     ),
     ("Threshold", "The probability at and above which flow cytometry is advised."),
+    (
+        "Typical, odd",
+        "Of a patient's cells, those that are nearest to the mean of all in the encoder's numbers, and those "
+        "furthest from it. An odd cell may be another kind of cell, a damaged one, or the one that matters.",
+    ),
     (
         "Weight of a cell",
         "How far this one cell pushed its patient's probability: above 0 towards malignant, below 0 towards "

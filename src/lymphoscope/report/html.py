@@ -14,7 +14,15 @@ from markupsafe import Markup
 
 from lymphoscope.cohort.findings import Finding, Severity
 from lymphoscope.files import write_bytes
-from lymphoscope.report import cluster_section, figures, patient_table, training_figures, wording
+from lymphoscope.report import (
+    cluster_section,
+    concept_section,
+    concept_words,
+    figures,
+    patient_table,
+    training_figures,
+    wording,
+)
 from lymphoscope.report.content import ReportContent, Rung
 from lymphoscope.report.glossary import GLOSSARY
 from lymphoscope.report.training_content import Training
@@ -50,6 +58,10 @@ _TOOLS = SimpleNamespace(
     signed=wording.signed,
     signed_range=wording.signed_range,
     told_apart=wording.told_apart,
+    alike_word=concept_words.alike_word,
+    flagged_text=concept_section.flagged_text,
+    share_line=concept_section.share_line,
+    short_range=concept_section.short_range,
 )
 
 
@@ -77,6 +89,7 @@ def render_report(content: ReportContent) -> str:
         names=wording.short_names(content.ladder) if content.ladder else {},
         optimism=_optimism(content),
         sorted_cells=cluster_section.drawn(content.clusters) if content.clusters else None,
+        described=concept_section.drawn(content.concepts) if content.concepts else None,
         trained=[_training(each, f"training-{i}") for i, each in enumerate(content.training)],
         glossary=GLOSSARY,
     )  # fmt: skip
@@ -122,14 +135,21 @@ def _patients(content: ReportContent) -> dict[str, Any]:
     unlabelled = [row for row in content.patients if not row.labelled]
     labelled = [row for row in content.patients if row.labelled]
     groups = patient_table.group_by_decision(unlabelled)
-    sides = patient_table.cells_per_side(unlabelled)
-    left = patient_table.CROP_BYTES_LIMIT - patient_table.crop_bytes(unlabelled, sides)
-    sides_labelled = patient_table.cells_per_side(labelled, left)
+    # Cells that explain the decision come before those that show what the cells look like.
+    left, shown = patient_table.CROP_BYTES_LIMIT, []
+    for strips in (patient_table.evidence_strips, patient_table.portrait_strips):
+        for rows in (unlabelled, labelled):
+            shown.append(patient_table.cells_per_side(rows, left, strips))
+            left -= patient_table.crop_bytes(rows, shown[-1], strips)
+    sides, sides_labelled, portrait_sides, portrait_sides_labelled = shown
     return {
         "unlabelled": unlabelled,
         "groups": groups,
         "share_bar": patient_table.share_bar(groups),
         "sides": sides,
+        "portrait_sides": portrait_sides,
+        "portrait_sides_labelled": portrait_sides_labelled,
+        "has_portraits": any(row.portrait for row in content.patients),
         "sides_cut": sides < patient_table.longest_strip(unlabelled),
         "labelled": labelled,
         "own_thresholds": any(row.threshold is not None for row in labelled),

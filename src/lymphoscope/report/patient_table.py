@@ -6,7 +6,7 @@ import base64
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from markupsafe import Markup, escape
 from PIL import Image
 
+from lymphoscope.report.concept_content import DescribedCell
 from lymphoscope.report.content import CellCrop, Decision, PatientRow
 from lymphoscope.report.wording import describe_clinical, percent, probability_text, signed
 from lymphoscope.stats.intervals import Interval
@@ -111,21 +112,35 @@ def was_missed(row: PatientRow) -> bool:
     return row.label == 1 and row.decision == "not advised"
 
 
-def longest_strip(rows: Iterable[PatientRow]) -> int:
+Strips = Callable[[PatientRow], tuple[Sequence[CellCrop | DescribedCell], ...]]
+"""The strips of cells of one kind that a patient has."""
+
+
+def evidence_strips(row: PatientRow) -> tuple[Sequence[CellCrop], ...]:
+    """Cells for and against malignancy."""
+    return row.cells_for, row.cells_against
+
+
+def portrait_strips(row: PatientRow) -> tuple[Sequence[DescribedCell], ...]:
+    """The most and the least typical cells."""
+    return (row.portrait.typical, row.portrait.untypical) if row.portrait else ()
+
+
+def longest_strip(rows: Iterable[PatientRow], strips: Strips = evidence_strips) -> int:
     """The most cells that any patient brings for one side."""
-    return max((max(len(row.cells_for), len(row.cells_against)) for row in rows), default=0)
+    return max((len(strip) for row in rows for strip in strips(row)), default=0)
 
 
-def crop_bytes(rows: Iterable[PatientRow], per_side: int) -> int:
+def crop_bytes(rows: Iterable[PatientRow], per_side: int, strips: Strips = evidence_strips) -> int:
     """Bytes of JPEG when each patient shows at most `per_side` cells a side."""
-    return sum(
-        len(cell.jpeg) for row in rows for cell in (*row.cells_for[:per_side], *row.cells_against[:per_side])
-    )
+    return sum(len(cell.jpeg) for row in rows for strip in strips(row) for cell in strip[:per_side])
 
 
-def cells_per_side(rows: Sequence[PatientRow], limit: int = CROP_BYTES_LIMIT) -> int:
+def cells_per_side(
+    rows: Sequence[PatientRow], limit: int = CROP_BYTES_LIMIT, strips: Strips = evidence_strips
+) -> int:
     """How many cells a side each patient may show so that all crops stay within `limit` bytes."""
-    fits = (k for k in range(longest_strip(rows), 0, -1) if crop_bytes(rows, k) <= limit)
+    fits = (k for k in range(longest_strip(rows, strips), 0, -1) if crop_bytes(rows, k, strips) <= limit)
     return next(fits, 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from lymphoscope.training.settings import TrainingSettings
 
 Weights = dict[str, Tensor]
 
+_FACTOR = "factor"
 _WEIGHTS, _AVERAGE, _OPTIMISER, _STEPS = "weights.", "average.", "optimiser.", "steps"
 
 
@@ -23,7 +25,7 @@ class Learner:
         self.network = network
         self.parameters = [each for each in network.parameters() if each.requires_grad]
         self.optimiser = make_optimiser(
-            self.parameters,
+            _groups(network, self.parameters),
             kind=settings.optimiser,
             learning_rate=settings.learning_rate,
             weight_decay=settings.weight_decay,
@@ -48,9 +50,9 @@ class Learner:
         return {name: value.detach().clone() for name, value in self._state(self.judged).items()}
 
     def set_rate(self, learning_rate: float) -> None:
-        """The learning rate of the steps to come."""
+        """The learning rate of the steps to come; a network may ask for a share of it for some parameters."""
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group.get(_FACTOR, 1.0)
 
     def step(self, loss: Tensor) -> None:
         """One step down."""
@@ -110,6 +112,21 @@ class Learner:
 
     def _state(self, network: nn.Module) -> Weights:
         return {name: value for name, value in network.state_dict().items() if name in self._changing}
+
+
+def _groups(network: nn.Module, parameters: list[nn.Parameter]) -> Any:
+    """The parameters as an optimiser takes them, apart by the share of the learning rate that each has.
+
+    A network says so by `rates`, from names of parameters to shares; of one that says nothing all have 1.
+    """
+    rates: Mapping[str, float] = getattr(network, "rates", dict)()
+    if not rates:
+        return parameters
+    shares = {id(each): rates.get(name, 1.0) for name, each in network.named_parameters()}
+    return [
+        {"params": [each for each in parameters if shares[id(each)] == share], _FACTOR: share}
+        for share in sorted({shares[id(each)] for each in parameters})
+    ]
 
 
 def changing(network: nn.Module) -> Weights:

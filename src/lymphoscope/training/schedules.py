@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -19,12 +19,12 @@ MOMENTUM = 0.9
 
 
 def make_optimiser(
-    parameters: Iterable[nn.Parameter],
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
     kind: OptimiserKind = "adamw",
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
 ) -> torch.optim.Optimizer:
-    """An optimiser over all `parameters` alike.
+    """An optimiser over all `parameters` alike, or over groups of them as torch has them.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -62,6 +63,15 @@ def read_weights(path: Path | str) -> tuple[dict[str, Tensor], str]:
             remedy=f"Save the state dict alone. {_CONVERT}",
         )
     return dict(state), sha256_file(path)
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the names, kinds, shapes and bytes of tensors, however they were read."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def some(names: list[str], shown: int = 3) -> str:

@@ -1,8 +1,6 @@
-"""Contrastive loss, neighbours, SCAN's loss and the search over attempts, against plain re-computations."""
+"""Neighbours, SCAN's loss and the search over attempts, against plain re-computations."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ import torch
 
 from lymphoscope.models.clusters import search
 from lymphoscope.models.clusters.cells import Cells, random_batches, shrunk
-from lymphoscope.models.clusters.contrastive import PretextSettings, nt_xent, train_pretext
+from lymphoscope.models.clusters.contrastive import PretextSettings, train_pretext
 from lymphoscope.models.clusters.neighbours import nearest_neighbours
 from lymphoscope.models.clusters.scan import ClusterHeads, ScanSettings, scan_loss, scan_loss_of_all
 from lymphoscope.models.clusters.search import CollapseRule, cluster_probabilities, evenness, find_clusters
@@ -47,20 +45,6 @@ def blobs(n: int, seed: int = 0) -> tuple[Cells, np.ndarray]:
 def small_network(seed: int = 0) -> CellNetwork:
     torch.manual_seed(seed)
     return create_network("resnet18", 0.15, SIDE)
-
-
-def test_nt_xent_is_the_papers_sum_over_pairs() -> None:
-    rng = torch.Generator().manual_seed(0)
-    first, second = (torch.randn(5, 7, generator=rng, dtype=torch.float64) for _ in range(2))
-    tau, views = 0.3, torch.cat([first, second])
-    total = 0.0
-    for i in range(10):
-        partner = (i + 5) % 10
-        similar = [
-            math.exp(float(views[i] @ views[k] / views[i].norm() / views[k].norm()) / tau) for k in range(10)
-        ]
-        total -= math.log(similar[partner] / sum(s for k, s in enumerate(similar) if k != i))
-    assert float(nt_xent(first, second, tau)) == pytest.approx(total / 10, rel=1e-5)
 
 
 def test_neighbours_are_those_of_brute_force_whatever_the_block() -> None:

@@ -9,10 +9,11 @@ import safetensors.torch
 import torch
 from vit_example import network, output, published_state, trained
 
-from lymphoscope.encoders.dinov2 import backbone_sha256, load_dinov2, save_dinov2
+from lymphoscope.encoders.dinov2 import load_dinov2, save_dinov2
 from lymphoscope.models.image_networks import network_state, networks_of
 from lymphoscope.models.networks.base import CellNetwork
-from lymphoscope.models.networks.dinov2 import Unbuilt
+from lymphoscope.models.networks.blocks import Unbuilt
+from lymphoscope.training.weights import tensors_sha256
 
 
 @pytest.fixture
@@ -45,10 +46,10 @@ def test_of_a_random_transformer_everything_is_kept() -> None:
 
 def test_one_changed_bit_is_another_hash() -> None:
     model = network(tuning="linear")
-    before = backbone_sha256(model.backbone)
+    before = tensors_sha256(model.backbone.state_dict())
     with torch.no_grad():
         model.backbone.encoder.layer[1].mlp.fc1.weight.view(torch.int32)[3, 5] ^= 1
-    assert backbone_sha256(model.backbone) != before
+    assert tensors_sha256(model.backbone.state_dict()) != before
 
 
 def test_the_hash_is_of_the_weights_and_not_of_their_file_or_how_they_are_tuned(tmp_path: Path) -> None:

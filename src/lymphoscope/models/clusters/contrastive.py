@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch import nn
 
 from lymphoscope.cohort.bags import FloatArray
 from lymphoscope.models.clusters.cells import Cells, all_features, colours, features, order, random_batches
 from lymphoscope.models.image_inputs import AUGMENTATIONS
 from lymphoscope.models.networks.base import CellNetwork
 from lymphoscope.training.augmentation import Augmentation
+from lymphoscope.training.contrastive import nt_xent
 from lymphoscope.training.schedules import learning_rate_at, make_optimiser
 
 STRONG: Augmentation = replace(
@@ -46,25 +46,6 @@ class PretextSettings:
     temperature: float = 0.1
     projection: int = 128
     augmentation: Augmentation = STRONG
-
-
-def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Normalised temperature-scaled cross-entropy (Chen et al. 2020, equation 1), a scalar.
-
-    With s the cosine similarity, each view i of a cell whose other view is j has the loss
-    −log(exp(s_ij / τ) / Σ_{k ≠ i} exp(s_ik / τ)); the mean over all 2 n views.
-
-    Parameters
-    ----------
-    first, second : (n, d), two views of each cell.
-    temperature : τ, above 0.
-    """
-    views = normalize(torch.cat([first, second]).float(), dim=1)
-    n = len(first)
-    similarity = views @ views.T / temperature
-    itself = torch.eye(2 * n, dtype=torch.bool, device=views.device)
-    other = torch.arange(2 * n, device=views.device).roll(n)
-    return cross_entropy(similarity.masked_fill(itself, -torch.inf), other)
 
 
 def train_pretext(network: CellNetwork, cells: Cells, settings: PretextSettings, seed: int) -> FloatArray:

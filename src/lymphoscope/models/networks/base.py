@@ -47,6 +47,7 @@ class CellNetwork(nn.Module, ABC):
     averages : a patient is the head of the mean features of its cells; else `bags` says what it is.
     frozen_features : `features` is not trained: its parameters require no gradient, its modules stay in
         `eval()` whatever `train()` says, and what it gives may be computed once.
+    looks_first : `first_look` is to be called.
     built_from_weights : weights from elsewhere decide its shape, so that it is built from them. What stays
         frozen of them is not kept with a fitted model, but read again.
     weights_sha256 : of the weights that it was built from; "" where there were none.
@@ -56,6 +57,7 @@ class CellNetwork(nn.Module, ABC):
     features_take_clinical: bool = False
     averages: bool = True
     frozen_features: bool = False
+    looks_first: bool = False
     built_from_weights: bool = False
     weights_sha256: str = ""
 
@@ -104,6 +106,16 @@ class CellNetwork(nn.Module, ABC):
 
     def before_training(self, clinical: Tensor, labels: Tensor, criterion: Criterion) -> None:
         """Told of those to be trained on, (n_patients, 3) and (n_patients,), before their cells are seen."""
+
+    def first_look(self, images: Tensor) -> None:
+        """Shown some cells of those to be trained on, normalised (n, 3, S, S), before all else.
+
+        Not called unless `looks_first` is set.
+        """
+
+    def rates(self) -> dict[str, float]:
+        """Share of the learning rate by name of parameter, for those whose share is not 1."""
+        return {}
 
     def pretrained_parts(self) -> dict[str, nn.Module] | None:
         """The modules that a public torchvision checkpoint fits, by the prefix of their keys there."""

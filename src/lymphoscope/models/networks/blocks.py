@@ -98,3 +98,25 @@ class BackboneNetwork(CellNetwork):
     def pretrained_parts(self) -> dict[str, nn.Module] | None:
         """The backbone, where torchvision publishes one like it."""
         return None if self._prefix is None else {self._prefix: self.backbone}
+
+
+class Unbuilt(CellNetwork):
+    """Stands in for a network that is built from weights, on torch's meta device alone.
+
+    Only what the options say is asked for there.
+    """
+
+    built_from_weights = True
+
+    def __init__(self, takes_clinical: bool) -> None:
+        super().__init__()
+        self.takes_clinical = takes_clinical
+        self.layers = nn.Linear(3 + N_CLINICAL * takes_clinical, 2)
+
+    def features(self, images: Tensor, clinical: Tensor) -> Tensor:
+        """(n, 3) of nothing."""
+        return images.mean(dim=(2, 3))
+
+    def head(self, features: Tensor, clinical: Tensor) -> Tensor:
+        """(n, 2) of nothing."""
+        return self.layers(torch.cat([features, clinical], dim=1) if self.takes_clinical else features)

@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
 
 from lymphoscope.encoders.dinov2 import RANDOM
 from lymphoscope.encoders.published import VitShape
 from lymphoscope.errors import InputError
-from lymphoscope.models.networks.base import N_CLINICAL, CellNetwork, network
-from lymphoscope.models.networks.blocks import scaled
+from lymphoscope.models.networks.base import CellNetwork, network
+from lymphoscope.models.networks.blocks import Unbuilt, scaled
 from lymphoscope.models.vit.network import DinoNetwork, TrainedNorms, Tuning
 
 WEIGHTS = (
     "a folder as transformers saves a DINOv2, a .safetensors or .pth of DINOv2 or DinoBloom, the name of a "
     f'downloaded model as "facebook/dinov2-with-registers-small", or "{RANDOM}" for one that knows nothing'
 )
-
-
-class Unbuilt(CellNetwork):
-    """Stands in for the transformer, on torch's meta device alone, where only its options are asked for."""
-
-    built_from_weights = True
-
-    def __init__(self, takes_clinical: bool) -> None:
-        super().__init__()
-        self.takes_clinical = takes_clinical
-        self.layers = nn.Linear(3 + N_CLINICAL * takes_clinical, 2)
-
-    def features(self, images: Tensor, clinical: Tensor) -> Tensor:
-        """(n, 3) of nothing."""
-        return images.mean(dim=(2, 3))
-
-    def head(self, features: Tensor, clinical: Tensor) -> Tensor:
-        """(n, 2) of nothing."""
-        return self.layers(torch.cat([features, clinical], dim=1) if self.takes_clinical else features)
 
 
 @network("dinov2", smallest_image=14, from_weights=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lymphoscope.encoders.dinov2 import RANDOM, backbone_sha256, load_dinov2
+from lymphoscope.encoders.dinov2 import RANDOM, load_dinov2
 from lymphoscope.encoders.published import VitShape
 from lymphoscope.errors import InputError
 from lymphoscope.models.networks.base import N_CLINICAL, CellNetwork
@@ -23,6 +23,7 @@ from lymphoscope.models.vit.adapters import (
     check_adapter,
     chosen_blocks,
 )
+from lymphoscope.training.weights import tensors_sha256
 
 Tuning = Literal["adaptformer", "lora", "linear", "full"]
 TrainedNorms = Literal["none", "final", "all"]
@@ -110,7 +111,7 @@ class DinoNetwork(CellNetwork):
         scale = _DEFAULT_SCALE.get(tuning, 1.0) if adapter_scale is None else adapter_scale
         check_adapter(adapter_width, scale, adapter_dropout)
         self.backbone = load_dinov2(source, shape=shape, download=download)
-        self.weights_sha256 = "" if str(source) == RANDOM else backbone_sha256(self.backbone)
+        self.weights_sha256 = "" if str(source) == RANDOM else tensors_sha256(self.backbone.state_dict())
         self.image_size, self.tuning, self.patch_mean = image_size, tuning, patch_mean
         self.takes_clinical, self.images_at_once = takes_clinical, images_at_once
         _check_image_size(image_size, self.backbone.config.patch_size)
