@@ -19,7 +19,7 @@ Plane = npt.NDArray[np.float32]
 _BRIGHT_QUANTILE = 0.98
 _BRIGHT_BAND = 0.93
 _LOG_LEVEL = np.log10(np.maximum(np.arange(256, dtype=np.float32), 1.0))
-_NUCLEAR_STAIN = np.array([[1.0, 0.7, 0.0]], dtype=np.float32)
+NUCLEAR_STAIN = np.array([[1.0, 0.7, 0.0]], dtype=np.float32)
 _LEVELS = np.arange(256, dtype=np.float32)[:, None]
 
 
@@ -64,7 +64,7 @@ def nuclear_density(od: Plane) -> Plane:
     Nuclei darken red and green; red cells hardly darken red, and blue says little about nuclei, as
     haemoglobin absorbs there too.
     """
-    return np.asarray(cv2.transform(od, _NUCLEAR_STAIN))
+    return np.asarray(cv2.transform(od, NUCLEAR_STAIN))
 
 
 def white_balanced_lab(image: RgbImage, white: Plane) -> Plane:

@@ -21,6 +21,7 @@ from lymphoscope.training.curves import Epoch
 Labels = npt.NDArray[np.integer[Any]]
 State = dict[str, npt.NDArray[Any]]
 CellInput = Literal["none", "numbers", "images"]
+Stain = Literal["as-is", "normalised"]
 
 SCORED_FOLD = "scored-fold"
 """The selection that chooses an epoch by the patients that are scored."""
@@ -54,8 +55,9 @@ class BagClassifier(BaseEstimator, ABC):
     ----------
     cell_input : what `bags.cells` must hold: "none" (cells are not looked at), "numbers" or "images".
         A model of clinical values alone takes bags of any cells.
-    image_size, segmented : of a model of photographs: side in pixels of the centre that it takes, and whether
-        what is not the cell is to be painted over.
+    image_size, segmented, stain : of a model of photographs: side in pixels of the centre that it takes,
+        whether what is not the cell is to be painted over, and whether stain and light are to be those of a
+        reference.
     classes_ : array([0, 1]).
     threshold_ : probability of malignancy at and above which `predict` says 1.
     """
@@ -63,6 +65,7 @@ class BagClassifier(BaseEstimator, ABC):
     cell_input: ClassVar[CellInput] = "numbers"
     image_size: int = 0
     segmented: bool = False
+    stain: Stain = "as-is"
 
     classes_: npt.NDArray[np.int64]
     threshold_: float

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lymphoscope.cohort.bags import Bags, IntArray
 from lymphoscope.errors import InputError
+from lymphoscope.models.base import Stain
 from lymphoscope.models.clinical_inputs import Scaling
 from lymphoscope.models.headed_network import Fusion, headed
 from lymphoscope.models.image_inputs import AUGMENTATIONS, evened, pixels
@@ -35,6 +36,8 @@ class ImageClassifier(NetworkClassifier):
     options : of the network, by name; a recipe may set each like a parameter of its own.
     image_size : side in pixels of the centre of each photograph that it sees.
     segmented : what is not the cell is painted over before the network sees it.
+    stain : "normalised" brings light and the hue of the stain to those of a reference before the network sees
+        the cells, patient by patient, and leaves how much stain there is; "as-is" changes nothing.
     evened : every channel of every photograph is given the same mean and deviation before, so that light and
         the strength of the stain tell patients apart no more.
     head : of multiple-instance learning, in place of the network's own; see `lymphoscope.models.heads`. The
@@ -91,6 +94,7 @@ class ImageClassifier(NetworkClassifier):
         options: dict[str, str | int | float | bool | None] | None = None,
         image_size: Annotated[int, Ge(16), Le(224)] = 112,
         segmented: bool = False,
+        stain: Stain = "as-is",
         evened: bool = False,
         head: str | None = None,
         fusion: Fusion = "none",
@@ -132,6 +136,7 @@ class ImageClassifier(NetworkClassifier):
         self.options = options
         self.image_size = image_size
         self.segmented = segmented
+        self.stain = stain
         self.evened = evened
         self.head = head
         self.fusion = fusion

@@ -12,7 +12,15 @@ from sklearn.base import clone
 
 from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
 from lymphoscope.errors import InputError
-from lymphoscope.models.base import BagClassifier, CellInput, Explanation, Labels, State, check_labels
+from lymphoscope.models.base import (
+    BagClassifier,
+    CellInput,
+    Explanation,
+    Labels,
+    Stain,
+    State,
+    check_labels,
+)
 from lymphoscope.models.clusters.cells import Cells, all_features, shrunk
 from lymphoscope.models.clusters.classifiers import Comparison, comparable, make_classifier
 from lymphoscope.models.clusters.contrastive import PretextSettings
@@ -56,6 +64,8 @@ class ScanClusters(TransductiveClassifier):
     width : multiplies its numbers of channels; 1 is the published size.
     image_size : side in pixels of the centre of each photograph that is used.
     segmented : what is not the cell is painted over before the network sees it.
+    stain : "normalised" brings light and the hue of the stain to those of a reference before the network sees
+        the cells, patient by patient, and leaves how much stain there is; "as-is" changes nothing.
     shrink : squares of so many pixels are averaged into one.
     cells_per_patient : that clusters are learned from, evenly spread over the patient's; None takes all. A
         patient's numbers are always of all cells.
@@ -97,6 +107,7 @@ class ScanClusters(TransductiveClassifier):
         width: Annotated[float, Gt(0)] = 1.0,
         image_size: Annotated[int, Ge(16), Le(224)] = 112,
         segmented: bool = False,
+        stain: Stain = "as-is",
         shrink: Annotated[int, Ge(1), Le(4)] = 1,
         cells_per_patient: Annotated[int, Ge(1)] | None = None,
         clusters: Annotated[int, Ge(2)] = 20,
@@ -124,6 +135,7 @@ class ScanClusters(TransductiveClassifier):
         self.width = width
         self.image_size = image_size
         self.segmented = segmented
+        self.stain = stain
         self.shrink = shrink
         self.cells_per_patient = cells_per_patient
         self.clusters = clusters

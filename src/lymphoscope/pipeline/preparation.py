@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from lymphoscope.cells.concepts import concepts, find_not_lymphocytes, not_lymphocytes
 from lymphoscope.cells.masked_crops import masked_crops
+from lymphoscope.cells.normalised_crops import normalised_crops
 from lymphoscope.cells.numbers import cell_numbers
 from lymphoscope.cohort.bags import Bags
 from lymphoscope.cohort.cell_store import CellStore, number_bags, open_store
@@ -94,7 +95,10 @@ class Prepared:
         if model.cell_input != "images":
             return self.bags
         size = model.image_size
-        if model.segmented:
+        if model.stain == "normalised":
+            masked = model.segmented
+            cells = normalised_crops(self.store, size, segmented=masked, jobs=jobs, progress=progress)
+        elif model.segmented:
             cells = masked_crops(self.store, size, jobs=jobs, progress=progress)
         else:
             cells = self.store.crops(size, jobs=jobs, progress=progress)
