@@ -113,7 +113,8 @@ def test_choosing_the_epoch_on_the_scored_fold_is_named_optimistic_and_is() -> N
     for seed in range(4):
         bags, y = example_bags(30, seed=seed, effect=0.0, image_size=SIDE)
         splits = Protocol(folds=3, repeats=1, seed=seed).splits(y)
-        settings: dict[str, Any] = {**SMALL, "epochs": 8, "balance": "oversample"}
+        # At a lower rate all scores lie within rounding of one half, and ties decide.
+        settings: dict[str, Any] = {**SMALL, "epochs": 8, "balance": "oversample", "learning_rate": 0.01}
         optimistic = out_of_fold(
             create_model("cnn-baseline", selection="scored-fold", **settings), bags, y, splits, seed=seed
         )
