@@ -115,6 +115,7 @@ def request_of(
         size = max(2, round(HOLDOUT_SHARE * len(prepared.labelled)))
         protocol = replace(protocol, kind="holdout", test_size=size)
     model = create_model(recipe)
+    on_numbers = recipe_info(recipe).cell_input == "numbers"
     brought = isinstance(model, EpochClassifier) and model.weights is not None
     return {
         **({"weights": model.check_network().weights_sha256} if brought else {}),
@@ -123,7 +124,7 @@ def request_of(
         "folder": str(folder),
         "cohort": folder.name,
         "fingerprint": prepared.store.fingerprint,
-        "encoder": prepared.encoder.as_dict() if prepared.encoder else {},
+        "encoder": prepared.encoder.as_dict() if prepared.encoder and on_numbers else {},
         "encoder_at": encoder_of(folder, options),
         "protocol": protocol.as_dict(),
         "cache": str(cache),
