@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lymphoscope.encoders.architectures import Embedder
+from lymphoscope.encoders.colours import Colours
 from lymphoscope.encoders.controls import background_control, foreign_control, stain_control
 from lymphoscope.encoders.labelled_cells import MISSING, LabelledCells, Task
 from lymphoscope.encoders.multitask import MultitaskNetwork
@@ -152,16 +153,46 @@ def test_a_network_that_sees_the_stain_is_caught_and_one_that_sees_shape_is_not(
 
 def test_foreign_cells_in_one_corner_are_told_from_foreign_cells_that_spread() -> None:
     own, network = cells(background_tells=True), telling(Looking(middle()))
-    same = foreign_control(network, own, own.images, TASK.classes, IMAGENET, CPU)
+    learned = Colours.of(own.images)
+    as_it_is = {"spread_over_own": pytest.approx(1), "told": {"dark": 40, "middle": 40, "pale": 40}}
+    same = foreign_control(network, own, own.images, learned, TASK.classes, IMAGENET, CPU)
     assert same == {
         "cells": 120,
-        "spread_over_own": pytest.approx(1),
-        "told": {"dark": 40, "middle": 40, "pale": 40},
+        "distance": pytest.approx(0, abs=1e-6),
+        **as_it_is,
+        "matched": as_it_is | {"spread_over_own": pytest.approx(1, abs=1e-5)},
     }
     corner = np.repeat(own.images[:1], 50, axis=0)
-    found = foreign_control(network, own, corner, TASK.classes, IMAGENET, CPU)
+    found = foreign_control(network, own, corner, learned, TASK.classes, IMAGENET, CPU)
     assert found["cells"] == 50 and found["spread_over_own"] < 1e-6
     assert found["told"] == {"dark": 50, "middle": 0, "pale": 0}
+
+
+def test_foreign_cells_in_other_colours_are_seen_as_they_are_once_their_colours_are_matched() -> None:
+    own, network = cells(background_tells=False), telling(Looking(middle()))
+    learned, pale = Colours.of(own.images), np.round(255 * (own.images / 255) ** 0.2).astype(np.uint8)
+    found = foreign_control(network, own, pale, learned, TASK.classes, IMAGENET, CPU)
+    assert found["told"] == {"dark": 0, "middle": 0, "pale": 120} and found["spread_over_own"] < 0.7
+    assert found["matched"]["told"] == {"dark": 40, "middle": 40, "pale": 40}
+    assert found["matched"]["spread_over_own"] == pytest.approx(1, abs=0.05)
+
+
+def test_the_own_spread_is_that_of_all_types_also_where_cells_are_sorted_by_them() -> None:
+    many, network = cells(1800, background_tells=True), telling(Looking(middle()))
+    order = np.argsort(many.targets[:, 0], kind="stable")
+    found = [
+        foreign_control(
+            network,
+            LabelledCells(many.images[rows], many.masks[rows], many.targets[rows], many.sources),
+            many.images,
+            Colours.of(many.images),
+            TASK.classes,
+            IMAGENET,
+            CPU,
+        )["spread_over_own"]
+        for rows in (np.arange(1800), order)
+    ]
+    assert found == pytest.approx([1, 1], abs=0.02)
 
 
 def test_controls_change_nothing_in_the_network() -> None:
@@ -171,6 +202,6 @@ def test_controls_change_nothing_in_the_network() -> None:
     images = some.images.copy()
     background_control(network, some, IMAGENET, CPU)
     stain_control(network, some, IMAGENET, CPU, 0)
-    foreign_control(network, some, some.images, TASK.classes, IMAGENET, CPU)
+    foreign_control(network, some, some.images, Colours.of(some.images), TASK.classes, IMAGENET, CPU)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert np.array_equal(some.images, images)

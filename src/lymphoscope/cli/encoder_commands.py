@@ -1,4 +1,4 @@
-"""Commands on encoders, which turn photographs of cells into numbers: encoder train, adapt, card, export."""
+"""Commands on encoders, which turn photographs of cells into numbers: train, match, adapt, card, export."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from lymphoscope.cli.options import (
 if TYPE_CHECKING:
     import torch
 
+    from lymphoscope.cohort.bags import IntArray
+    from lymphoscope.cohort.cell_store import CellStore
+    from lymphoscope.cohort.progress import Progress
     from lymphoscope.cohort.read import ReadOptions
     from lymphoscope.encoders.adapted import AdaptedEncoder
     from lymphoscope.encoders.trained import TrainedEncoder
@@ -59,15 +62,29 @@ DeviceOption = Annotated[
     Literal["auto", "cpu", "cuda"], typer.Option(help="Where it is trained.", rich_help_panel=TRAINING)
 ]
 
+SourceOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|PATH",
+        help="What is changed: the shipped encoder, or a folder that `encoder train` wrote.",
+    ),
+]
+PatientsOption = Annotated[
+    Literal["all", "unlabelled"],
+    typer.Option(
+        help="Whose cells are looked at. With all, numbers measured on this cohort are transductive."
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands to `app`."""
     encoder = typer.Typer(
-        help="Networks that turn photographs of cells into numbers: train one, adapt one to a cohort, read "
-        "about it, export it.",
+        help="Networks that turn photographs of cells into numbers: train one, match or adapt one to a "
+        "cohort, read about it, export it.",
         no_args_is_help=True,
     )
-    for command in (train, with_reading(adapt), card, export):
+    for command in (train, with_reading(match), with_reading(adapt), card, export):
         encoder.command()(command)
     app.add_typer(encoder, name="encoder", rich_help_panel="Learn and predict")
 
@@ -150,25 +167,41 @@ def train(
     _print(trained)
 
 
+def match(
+    cohort: CohortArgument,
+    reading: ReadOptions,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="New folder.")],
+    encoder: SourceOption = DEFAULT_ENCODER,
+    patients: PatientsOption = "all",
+    cache: CacheOption = None,
+    jobs: JobsOption = 2,
+) -> None:
+    """Let an encoder see a cohort's photographs in the colours it has learned from. Nothing is trained."""
+
+    from lymphoscope.cli.console import TerminalProgress, console
+    from lymphoscope.encoders.matched import match_encoder
+    from lymphoscope.pipeline.preparation import require_new
+
+    require_new(out)
+    with TerminalProgress().shown() as progress:
+        store, chosen = _cells(cohort, reading, out, patients, cache, jobs, progress)
+        matched = match_encoder(encoder, store, out, cells=chosen, jobs=jobs, progress=progress)
+    console.print(f"{matched.cells:,} cells of {matched.patients:,} patients, whose labels had no say.")
+    console.print(
+        f"Pixels were {matched.distance:.2f} spreads from the colours that the encoder has learned from; "
+        "patients of its own laboratory were within 0.15."
+    )
+    _print_encoder(matched.folder, transductive=patients == "all")
+
+
 def adapt(
     cohort: CohortArgument,
     reading: ReadOptions,
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FOLDER", help="New folder; resumed if it was cut short.")
     ],
-    encoder: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|PATH",
-            help="What is adapted: the shipped encoder, or a folder that `encoder train` wrote.",
-        ),
-    ] = DEFAULT_ENCODER,
-    patients: Annotated[
-        Literal["all", "unlabelled"],
-        typer.Option(
-            help="Whose cells are learned from. With all, numbers measured on this cohort are transductive."
-        ),
-    ] = "all",
+    encoder: SourceOption = DEFAULT_ENCODER,
+    patients: PatientsOption = "all",
     epochs: EpochsOption = 10,
     learning_rate: RateOption = 1e-4,
     batch_size: BatchOption = 128,
@@ -184,15 +217,10 @@ def adapt(
     jobs: JobsOption = 2,
 ) -> None:
     """Let an encoder go on learning from a cohort's cells. Labels are not looked at."""
-    import numpy as np
-
     from lymphoscope.cli.console import TerminalProgress
-    from lymphoscope.cohort.cell_store import open_store
-    from lymphoscope.cohort.cohort import UNLABELLED
-    from lymphoscope.cohort.read import read_cohort
     from lymphoscope.encoders.adapted import adapt_encoder
     from lymphoscope.encoders.self_supervised import AdaptSettings
-    from lymphoscope.pipeline.preparation import default_cache, require_new, require_outside
+    from lymphoscope.pipeline.preparation import require_new
     from lymphoscope.training.machine import fastest_precision
 
     require_new(out)
@@ -205,13 +233,8 @@ def adapt(
         precision=fastest_precision(where),
         seed=seed,
     )
-    found = read_cohort(cohort, reading)
-    require_outside(found, out)
     with TerminalProgress().shown() as progress:
-        store = open_store(found, cache or default_cache(), jobs=jobs, progress=progress)
-        chosen = None
-        if patients == "unlabelled":
-            chosen = np.flatnonzero(found.patients.label[store.index.patient] == UNLABELLED)
+        store, chosen = _cells(cohort, reading, out, patients, cache, jobs, progress)
         adapted = adapt_encoder(
             encoder, store, out, settings, cells=chosen, device=where, jobs=jobs, progress=progress
         )
@@ -261,8 +284,6 @@ def export(
 
 
 def _print_adapted(adapted: AdaptedEncoder, *, transductive: bool) -> None:
-    from rich.markup import escape
-
     from lymphoscope.cli.console import console
 
     console.print(f"{adapted.cells:,} cells of {adapted.patients:,} patients, whose labels had no say.")
@@ -274,9 +295,42 @@ def _print_adapted(adapted: AdaptedEncoder, *, transductive: bool) -> None:
             f"Of all that it tells of a cell, {least.replace('_', ' ')} has changed most: {same[least]:.1%} "
             "of these cells are told as before."
         )
+    _print_encoder(adapted.folder, transductive=transductive)
+
+
+def _print_encoder(folder: Path, *, transductive: bool) -> None:
+    from rich.markup import escape
+
+    from lymphoscope.cli.console import console
+
     if transductive:
         console.print("[yellow]Beware:[/] numbers measured with it on these patients are transductive.")
-    console.print(f"Encoder: [bold]{escape(str(adapted.folder))}[/]", soft_wrap=True)
+    console.print(f"Encoder: [bold]{escape(str(folder))}[/]", soft_wrap=True)
+
+
+def _cells(
+    cohort: Path,
+    reading: ReadOptions,
+    out: Path,
+    patients: Literal["all", "unlabelled"],
+    cache: Path | None,
+    jobs: int,
+    progress: Progress,
+) -> tuple[CellStore, IntArray | None]:
+    """The store of a cohort, and which of its cells are looked at; None for all."""
+    import numpy as np
+
+    from lymphoscope.cohort.cell_store import open_store
+    from lymphoscope.cohort.cohort import UNLABELLED
+    from lymphoscope.cohort.read import read_cohort
+    from lymphoscope.pipeline.preparation import default_cache, require_outside
+
+    found = read_cohort(cohort, reading)
+    require_outside(found, out)
+    store = open_store(found, cache or default_cache(), jobs=jobs, progress=progress)
+    if patients == "all":
+        return store, None
+    return store, np.flatnonzero(found.patients.label[store.index.patient] == UNLABELLED)
 
 
 def _device(name: str) -> torch.device:

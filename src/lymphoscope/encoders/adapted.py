@@ -95,7 +95,7 @@ def adapt_encoder(
     """
     if os.path.lexists(out):
         raise InputError("an encoder is written to a new folder; this exists already", file=out)
-    folder, device = _folder(source), device or torch.device("cpu")
+    folder, device = folder_with_card(source), device or torch.device("cpu")
     chosen = np.arange(len(store)) if cells is None else cells
     if len(chosen) < 2:
         raise InputError(
@@ -131,7 +131,7 @@ def adapt_encoder(
         "moved": moved,
         "same_answer": same,
     }
-    _write(out, folder, embedder.cpu(), _card(card, embedder, step), digests)
+    write_adapted(out, folder, embedder.cpu(), _card(card, embedder, step), digests)
     checkpoint.unlink(missing_ok=True)
     return AdaptedEncoder(out, len(chosen), patients, moved, same)
 
@@ -143,7 +143,8 @@ def seen_in_adaptation(encoder: Encoder | None, digests: npt.NDArray[np.str_]) -
     return np.array([digest[:DIGITS] in encoder.adapted_on for digest in digests.tolist()], dtype=bool)
 
 
-def _folder(source: str | Path) -> Path:
+def folder_with_card(source: str | Path) -> Path:
+    """The folder of an encoder that can be adapted; `InputError` for anything else."""
     folder = encoder_folder(source)
     if folder is None:
         raise InputError(
@@ -191,9 +192,10 @@ def _card(card: Mapping[str, Any], embedder: Embedder, step: dict[str, Any]) -> 
     }
 
 
-def _write(
-    out: Path, folder: Path, embedder: Embedder, card: dict[str, Any], digests: npt.NDArray[np.str_]
+def write_adapted(
+    out: Path, folder: Path, embedder: Embedder, card: Mapping[str, Any], digests: npt.NDArray[np.str_]
 ) -> None:
+    """Write an encoder that has seen further photographs, by their SHA-256, since it was that in `folder`."""
     seen = read_adapted_on(folder) | {digest[:DIGITS] for digest in digests.tolist()}
     learned_from = [name for name in (SOURCES, CELLS) if (folder / name).is_file()]
     lists = {name: (folder / name).read_bytes() for name in learned_from}

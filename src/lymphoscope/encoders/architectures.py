@@ -95,18 +95,25 @@ class Embedder(nn.Module, ABC):
 
 
 class ConvolutionalEmbedder(Embedder):
-    """A convolutional network, the last map averaged over the photograph; kept in 16 bits a number."""
+    """A convolutional network, the last map averaged over the photograph; kept in 16 bits a number.
+
+    Attributes
+    ----------
+    colours : what photographs pass first: a `ColourMap` where the encoder was matched to a laboratory, whose
+        card holds it; otherwise it changes nothing.
+    """
 
     embedding = "last map, averaged over the photograph"
 
     def __init__(self, body: Body) -> None:
         super().__init__()
+        self.colours: nn.Module = nn.Identity()
         self.body = body
         self.width = body.width
 
     def forward(self, images: Tensor) -> Tensor:
         # In 16 bits a mean over the map would lose what tells embeddings apart.
-        return cast("Tensor", self.body(images).float().mean(dim=(2, 3)))
+        return cast("Tensor", self.body(self.colours(images)).float().mean(dim=(2, 3)))
 
     def finish(self) -> None:
         """Fold the normalisations, and round the weights to what is kept of them."""
@@ -115,8 +122,10 @@ class ConvolutionalEmbedder(Embedder):
         self.body.load_state_dict({name: value.float() for name, value in rounded.items()})
 
     def sha256(self) -> str:
-        """Of the tensors as they are kept."""
-        return tensors_sha256(half_precision(self.body.state_dict()))
+        """Of the tensors as they are kept, and of the map of colours if there is one."""
+        return tensors_sha256(
+            half_precision(self.body.state_dict()) | self.colours.state_dict(prefix="colours.")
+        )
 
     def save(self, folder: Path) -> None:
         """One file; the architecture rebuilds the rest."""

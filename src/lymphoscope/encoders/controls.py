@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from lymphoscope.cohort.bags import FloatArray
+from lymphoscope.encoders.colours import ColourMap, Colours
 from lymphoscope.encoders.labelled_cells import Image, LabelledCells
 from lymphoscope.encoders.multitask import MultitaskNetwork, task_logits
 from lymphoscope.training.augmentation import Augmentation, Normalisation, augment, prepare
@@ -19,7 +20,7 @@ _STAINS_OF = 256
 STAIN = Augmentation(brightness=0.05, contrast=0.1, stain=0.2)
 
 _ALIKE = 512
-"""Cells of a laboratory that are compared with each other."""
+"""Cells that the encoder's own spread is taken from, evenly drawn: they may be sorted by their types."""
 
 
 def background_control(
@@ -77,28 +78,44 @@ def foreign_control(
     network: MultitaskNetwork,
     cells: LabelledCells,
     foreign: Image,
+    learned: Colours,
     classes: tuple[str, ...],
     normalisation: Normalisation,
     device: torch.device,
 ) -> dict[str, Any]:
     """Whether cells of another laboratory lie as far apart as the encoder's own, or all in one corner.
 
+    Both as they are and, under `matched`, with their colours brought to those that the encoder has learned
+    from; `distance` is how far that moves pixels (`Colours.distance`).
+
     Parameters
     ----------
     foreign : uint8 (n, S, S, 3), whose types nobody has told.
+    learned : of the cells that the encoder has learned from.
     classes : of the first task.
     """
+    theirs, head = Colours.of(foreign), next(iter(network.heads.values()))
+    spread = np.linspace(0, len(cells) - 1, min(len(cells), _ALIKE)).round().astype(np.int64)
+    own, seen = (
+        prepare(torch.from_numpy(each).to(device), normalisation) for each in (cells.images[spread], foreign)
+    )
+    matched = ColourMap(theirs.map_to(learned), normalisation).to(device)
+
+    def found(photographs: torch.Tensor) -> dict[str, Any]:
+        embeddings = _embedded(network, photographs)
+        told = head(torch.from_numpy(embeddings).float().to(device)).argmax(dim=1)
+        return {
+            "spread_over_own": _spread(embeddings) / _spread(_embedded(network, own)),
+            "told": {name: int((told == i).sum()) for i, name in enumerate(classes)},
+        }
+
     with torch.inference_mode():
-        own, theirs = (
-            _embedded(network, prepare(torch.from_numpy(each[:_ALIKE]).to(device), normalisation))
-            for each in (cells.images, foreign)
-        )
-    told = task_logits(network, foreign, normalisation, device)[0].argmax(axis=1)
-    return {
-        "cells": len(foreign),
-        "spread_over_own": float(_spread(theirs) / _spread(own)),
-        "told": {name: int((told == i).sum()) for i, name in enumerate(classes)},
-    }
+        return {
+            "cells": len(foreign),
+            "distance": theirs.distance(learned),
+            **found(seen),
+            "matched": found(matched(seen)),
+        }
 
 
 def _painted_over(image: Image, mask: Image) -> Image:

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from lymphoscope.encoders.architectures import Architecture, Embedder
+from lymphoscope.encoders.colours import ColourMap
 from lymphoscope.errors import InputError
 from lymphoscope.files import atomic_directory, sha256_file, write_bytes, write_json
 from lymphoscope.training.augmentation import Normalisation
@@ -26,9 +28,15 @@ CELLS = "cells.safetensors"
 """How the cells of `SOURCES` are known again, in the same order."""
 
 ADAPTED_ON = "adapted_on.txt"
-"""File of an adapted encoder: the first `DIGITS` of the SHA-256 of each photograph that it was adapted on."""
+"""File of an adapted encoder: the first `DIGITS` of the SHA-256 of each photograph that it was adapted to."""
 
 DIGITS = 16
+
+COLOURS = "colours"
+"""Under `preprocessing` in a card: the `Colours` of the photographs that the encoder has learned from."""
+
+COLOUR_MAP = "colour_map"
+"""Under `preprocessing` in the card of a matched encoder: [T | t] of `Colours.map_to`."""
 
 SHIPPED = "pbc-small"
 """The encoder that comes with this package."""
@@ -93,9 +101,26 @@ def read_embedder(folder: Path) -> tuple[Embedder, dict[str, Any]]:
         with torch.random.fork_rng(devices=[]):  # building draws weights that loading then replaces
             embedder = card_architecture(card).build()
         embedder.load(folder)
+        put_colours(embedder, card)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise not_an_encoder(folder / CARD, f"{type(error).__name__}: {error}") from error
     return embedder.eval(), card
+
+
+def put_colours(embedder: Embedder, card: Mapping[str, Any]) -> None:
+    """Give an embedder the map of colours that its card holds, if it holds one.
+
+    Raises
+    ------
+    ValueError : there is one, and it is no map, or this kind of network takes none.
+    """
+    said = card["preprocessing"].get(COLOUR_MAP)
+    if said is None:
+        return
+    change = np.array(said, dtype=np.float64)
+    if change.shape != (3, 4) or not np.isfinite(change).all() or not hasattr(embedder, "colours"):
+        raise ValueError(f"{COLOUR_MAP} is no map of colours for this network")
+    embedder.colours = ColourMap(change, card_normalisation(card))
 
 
 def read_adapted_on(folder: Path) -> frozenset[str]:

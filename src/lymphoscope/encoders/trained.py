@@ -17,8 +17,9 @@ import torch
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.encoders.architectures import Architecture
 from lymphoscope.encoders.cell_folders import read_cells, read_photographs
+from lymphoscope.encoders.colours import Colours
 from lymphoscope.encoders.controls import background_control, foreign_control, stain_control
-from lymphoscope.encoders.kept import CELLS, SOURCES, write_encoder
+from lymphoscope.encoders.kept import CELLS, COLOURS, SOURCES, write_encoder
 from lymphoscope.encoders.known_cells import known_cells
 from lymphoscope.encoders.labelled_cells import MISSING, Image, LabelledCells, LabelledSplits, Task
 from lymphoscope.encoders.multitask import MultitaskNetwork, TaskScore, task_logits, task_scores
@@ -147,8 +148,9 @@ def _measure(
         "stain": stain_control(network, cells, NORMALISATION, device, seed),
     }
     if foreign is not None:
+        learned = Colours.of(splits.training.images)
         controls["foreign"] = foreign_control(
-            network, cells, foreign, tasks[0].classes, NORMALISATION, device
+            network, cells, foreign, learned, tasks[0].classes, NORMALISATION, device
         )
     return _Measured(
         tuple(task_scores(logits, cells, splits.training.targets, tasks)),
@@ -200,7 +202,11 @@ def _card(
             "tensors_sha256": network.embedder.sha256(),
             "parameters": sum(each.numel() for each in network.embedder.parameters()),
         },
-        "preprocessing": {"image_size": architecture.image_size, "normalisation": asdict(NORMALISATION)},
+        "preprocessing": {
+            "image_size": architecture.image_size,
+            "normalisation": asdict(NORMALISATION),
+            COLOURS: Colours.of(splits.training.images).as_dict(),
+        },
         "training": settings.as_dict()
         | {"augmentation": asdict(AUGMENTATION), "appearance": asdict(APPEARANCE), "losses": list(losses)},
         "tasks": {task.name: list(task.classes) for task in splits.tasks},

@@ -15,6 +15,7 @@ from annotated_types import Ge, Gt, Le
 from lymphoscope.cells.columns import EMBEDDING_PREFIX
 from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
 from lymphoscope.encoders.architectures import Architecture, Embedder
+from lymphoscope.encoders.colours import ColourMap
 from lymphoscope.encoders.kept import (
     SHIPPED,
     card_architecture,
@@ -156,7 +157,10 @@ class AdaptedEncoder(BagClassifier):
         with torch.random.fork_rng(devices=[]):  # building draws weights that loading then replaces
             embedder = self.architecture_.build()
         embedder.finish()
-        embedder.load_state_dict({n: torch.from_numpy(v.copy()) for n, v in _under(_WEIGHTS, state).items()})
+        weights = {n: torch.from_numpy(v.copy()) for n, v in _under(_WEIGHTS, state).items()}
+        if (change := weights.get("colours.change")) is not None:  # the encoder was matched to a laboratory
+            embedder.colours = ColourMap(change.numpy(), self.normalisation_)
+        embedder.load_state_dict(weights)
         self.embedder_ = embedder.eval().requires_grad_(False)
         self.pooled_ = self._judge().load_state(_under(_POOLED, state))
         self.classes_, self.threshold_ = np.array([0, 1]), self.pooled_.threshold_

@@ -264,6 +264,20 @@ def _stain(found: Card) -> str:
 
 
 def _foreign(found: Card) -> str:
+    text = (
+        f"{found['cells']:,} cells of another laboratory, whose types nobody has told, lie "
+        f"{_spread_and_told(found, found['cells'])}"
+    )
+    if "matched" in found:  # older cards lack it
+        text += (
+            f" Their pixels are {found['distance']:.2f} spreads from the colours that it has learned from. "
+            "With their colours brought to these (`lymphoscope encoder match`), the cells lie "
+            f"{_spread_and_told(found['matched'], found['cells'])}"
+        )
+    return text
+
+
+def _spread_and_told(found: Card, cells: int) -> str:
     meaning = _first(
         found["spread_over_own"],
         (0.5, "So it sees them much more alike than they are: models on top have little to go by."),
@@ -274,12 +288,9 @@ def _foreign(found: Card) -> str:
         ),
     )
     told = sorted(found["told"].items(), key=lambda each: -each[1])
-    shares = ", ".join(f"{_words(name)} {n / found['cells']:.0%}" for name, n in told if n)
-    return (
-        f"{found['cells']:,} cells of another laboratory, whose types nobody has told, lie "
-        f"{found['spread_over_own']:.2f} times as far apart as its own. {meaning} It takes them for: "
-        f"{shares}."
-    )
+    shares = ", ".join(f"{_words(name)} {n / cells:.0%}" for name, n in told if n)
+    apart = f"{found['spread_over_own']:.2f} times as far apart as its own."
+    return f"{apart} {meaning} It takes them for: {shares}."
 
 
 def _limits(name: str, card: Card) -> str:
