@@ -7,11 +7,10 @@ and what was learned from labelled cells would be lost to it.
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,18 +19,14 @@ from torch import Tensor, nn
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.encoders.architectures import Embedder
 from lymphoscope.encoders.labelled_cells import Image
-from lymphoscope.encoders.steps import ShownSteps, torch_seed
+from lymphoscope.encoders.steps import EncoderTraining, ShownSteps, torch_seed, train_epochs
 from lymphoscope.encoders.supervised import AUGMENTATION
-from lymphoscope.errors import LymphoscopeError
 from lymphoscope.training.augmentation import Normalisation, augment, prepare
 from lymphoscope.training.balancing import batches
 from lymphoscope.training.bounds import check_range
-from lymphoscope.training.checkpoints import read_tensors, write_tensors
 from lymphoscope.training.contrastive import nt_xent
 from lymphoscope.training.learner import Learner
-from lymphoscope.training.machine import autocast, keep_memory, same_bits
-from lymphoscope.training.schedules import learning_rate_at
-from lymphoscope.training.settings import Precision, TrainingSettings
+from lymphoscope.training.machine import autocast, keep_memory
 
 VIEWS = AUGMENTATION
 """What the encoder was taught to overlook when its cells had labels: light, stain, turning and place."""
@@ -42,63 +37,32 @@ _ORDER, _COLOURS = 1, 2
 
 
 @dataclass(frozen=True)
-class AdaptSettings:
-    """How an encoder is adapted: AdamW, one epoch of warm-up, then a cosine; averaged weights are kept.
+class AdaptSettings(EncoderTraining):
+    """Going on without labels, each cell of a step in two views; see `EncoderTraining`.
 
     Attributes
     ----------
-    epochs : passes over the cells.
-    batch_size : cells per step, at most; each is seen in two views.
-    learning_rate : the highest.
     anchor : weight of the distance from what the encoder said before; 0 lets it go where it will.
     temperature : of the comparison of views.
     projection : width of the space in which views are compared.
-    average : memory of the average of the weights over the steps; 0 keeps the last ones.
-    clip_norm : largest norm of the gradient.
-    precision : of the training.
-    seed : of every random number.
     """
+
+    warm_up: ClassVar[int] = 1
+    smallest_batch: ClassVar[int] = 2
 
     epochs: int = 10
     batch_size: int = 128
     learning_rate: float = 1e-4
+    weight_decay: float = 0.0  # the anchor holds the weights
+    average: float = 0.99
     anchor: float = 1.0
     temperature: float = 0.1
     projection: int = 64
-    average: float = 0.99
-    clip_norm: float = 1.0
-    precision: Precision = "float32"
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        check_range("epochs", self.epochs, 1, math.inf, open_high=True)
-        check_range("batch_size", self.batch_size, 2, math.inf, open_high=True)
-        check_range("learning_rate", self.learning_rate, 0, math.inf, open_low=True, open_high=True)
+        super().__post_init__()
         check_range("anchor", self.anchor, 0, math.inf, open_high=True)
         check_range("temperature", self.temperature, 0, math.inf, open_low=True, open_high=True)
-        check_range("average", self.average, 0, 1, open_high=True)
-        check_range("seed", self.seed, 0, math.inf, open_high=True)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-    @property
-    def engine(self) -> TrainingSettings:
-        """What the shared parts of training ask for."""
-        return TrainingSettings(
-            optimiser="adamw",
-            learning_rate=self.learning_rate,
-            weight_decay=0.0,  # the anchor holds the weights
-            average=self.average,
-            clip_norm=self.clip_norm,
-            precision=self.precision,
-        )
-
-    def rate(self, epoch: int) -> float:
-        """Learning rate of an epoch, 0 for the first."""
-        warm_up = min(1, self.epochs - 1)
-        return learning_rate_at(epoch, self.epochs, self.learning_rate, "cosine", warmup_epochs=warm_up)
 
 
 class _Compared(nn.Module):
@@ -168,22 +132,18 @@ def adapt_network(
         torch.manual_seed(settings.seed)
         network = _Compared(embedder.requires_grad_(True), settings.projection)
     learner = Learner(network.to(device), settings.engine)
-    losses = (_load(checkpoint, key, learner) if checkpoint else None) or []
-    steps = len(batches(np.arange(len(images)), settings.batch_size))
-    shown = ShownSteps(progress, "adapting", settings.epochs * steps, len(losses) * steps)
     anchor = before.to(device), spread.to(device)
-    for epoch in range(len(losses), settings.epochs):
-        learner.set_rate(settings.rate(epoch))
-        with same_bits(device):
-            losses.append(_epoch(learner, images, anchor, normalisation, settings, epoch, device, shown))
-        if not math.isfinite(losses[-1]):
-            raise LymphoscopeError(
-                f"the adaptation came apart in epoch {epoch + 1}: its loss is no number any more. "
-                "Choose a lower learning rate."
-            )
-        if checkpoint:
-            write_tensors(checkpoint, learner.tensors(), {"key": key, "losses": json.dumps(losses)})
-    shown.done()
+    losses = train_epochs(
+        learner,
+        settings,
+        lambda epoch, shown: _epoch(learner, images, anchor, normalisation, settings, epoch, device, shown),
+        what="adapting",
+        steps=len(batches(np.arange(len(images)), settings.batch_size)),
+        device=device,
+        checkpoint=checkpoint,
+        key=key,
+        progress=progress,
+    )
     network.load_state_dict(learner.judged.state_dict())
     embedder.eval().requires_grad_(False)
     return losses
@@ -217,11 +177,3 @@ def _epoch(
         total += loss.item() * len(rows)
         shown.step(epoch, len(rows), loss.item())
     return total / len(images)
-
-
-def _load(path: Path, key: str, learner: Learner) -> list[float] | None:
-    """Take up what was saved under `key`; None, and nothing changed, where there is no such checkpoint."""
-    found = read_tensors(path, key)
-    if found is None or not learner.take_up(found[0]):
-        return None
-    return [float(loss) for loss in json.loads(found[1]["losses"])]
