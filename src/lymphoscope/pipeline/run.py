@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata as packages
 from pathlib import Path
@@ -22,6 +23,7 @@ from lymphoscope.evaluation.probes import Probe
 from lymphoscope.evaluation.sample_size import swing_of_a_test_set, what_patients_prove
 from lymphoscope.evaluation.triage import Triage, triage
 from lymphoscope.files import atomic_path, write_json, write_text
+from lymphoscope.models.base import BagClassifier
 from lymphoscope.models.bundle import Bundle, save_bundle
 from lymphoscope.models.registry import create_model, public_name, recipe_info
 from lymphoscope.pipeline import page
@@ -345,7 +347,7 @@ def _methods(prepared: Prepared, plan: RunPlan, bundle: Bundle, cautions: tuple[
             ("Recipe", plan.recipe_name),
             *page.cells_told(prepared.encoder, prepared.left_out),
             *page.weights(bundle.model),
-            *((f"Chosen {name}", f"{value}") for name, value in chosen_settings(bundle.model).items()),
+            *_chosen(bundle.model),
             ("Protocol", protocol.sentence()),
             ("Seed", str(protocol.seed)),
             ("Refits", str(plan.refits) if plan.has_refits else "none"),
@@ -356,6 +358,13 @@ def _methods(prepared: Prepared, plan: RunPlan, bundle: Bundle, cautions: tuple[
         ),
         versions=tuple((name, packages.version(name)) for name in VERSIONS),
     )
+
+
+def _chosen(model: BagClassifier) -> Iterator[tuple[str, str]]:
+    """What the model chose in its inner folds, in words and a few digits."""
+    for name, value in chosen_settings(model).items():
+        shown = f"{value:.3g}" if isinstance(value, float) else f"{value}"
+        yield f"Chosen {name.replace('_', ' ')}", shown
 
 
 def _rule(plan: RunPlan) -> tuple[str, ...]:
