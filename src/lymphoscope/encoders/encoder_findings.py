@@ -14,7 +14,7 @@ from lymphoscope.cohort.findings import Finding, Severity, counted
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.encoders.adapted import seen_in_adaptation
 from lymphoscope.encoders.encoder import Encoder
-from lymphoscope.encoders.known_cells import find_known
+from lymphoscope.encoders.known_cells import CellsLearnedFrom, find_known
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,9 @@ class AdaptedOnThesePatients(Finding):
     """The encoder was adapted, without labels, on photographs of patients whose labels are known here.
 
     When such a patient is held out and scored, the encoder has seen its cells before. So every number of a
-    recipe on embeddings or concepts is transductive: it is that of patients who were all there from the
-    start, and says little of one who comes later. The folder of an adapted encoder lists the photographs.
+    recipe on its embeddings or concepts, or whose own network begins with it, is transductive: it is that of
+    patients who were all there from the start, and says little of one who comes later. The folder of an
+    adapted encoder lists the photographs.
     """
 
     code: ClassVar[str] = "LYM502"
@@ -33,6 +34,10 @@ class AdaptedOnThesePatients(Finding):
         "Measure with an encoder that was adapted on other patients (`lymphoscope encoder adapt --patients "
         "unlabelled`), or with the recipe `encoder-adapted-mean`, which adapts in every fold anew."
     )
+
+
+SEEN_BEFORE = (CellsLearnedFrom, AdaptedOnThesePatients)
+"""Findings that an encoder has seen these cells before."""
 
 
 def encoder_findings(
