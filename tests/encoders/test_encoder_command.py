@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from made_up_cells import made_up
+from made_up_cells import columns, made_up
 from typer.testing import CliRunner, Result
 
 from lymphoscope.cli.app import app
@@ -72,14 +72,21 @@ def test_its_card_and_its_onnx_file_are_written(
 ) -> None:
     kept, page, file = tmp_path / "kept", tmp_path / "card", tmp_path / "kept.onnx"
     small = ("--hidden", 16, "--layers", 1, "--size", 28, "--epochs", 1, "--batch-size", 16)
-    assert call(made_up(tmp_path / "cells", 24, 12), "-o", kept, *small).exit_code == 0
+    cells, listed = made_up(tmp_path / "cells", 24, 12), tmp_path / "manifest.csv"
+    listed.write_text("source\na/003.jpg\n")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "one.jpg").write_bytes(columns(1, "c", 3)["image"][0])
+    small += ("--leave-out", listed, "--foreign", tmp_path / "theirs", "--foreign-scale", 1.5)
+    assert call(cells, "-o", kept, *small).exit_code == 0
+    assert json.loads((kept / "card.json").read_text())["controls"]["foreign"]["scale"] == 1.5
 
     def run(*arguments: object) -> Result:
         return CliRunner().invoke(app, ["encoder", *map(str, arguments)])
 
     done = run("card", kept, "-o", page)
     assert done.exit_code == 0 and done.stdout == f"Card: {page / 'kept.md'}\n"
-    assert "--epochs 1 " in (page / "kept.md").read_text("utf-8")
+    text = (page / "kept.md").read_text("utf-8")
+    assert "--epochs 1 " in text and "--leave-out CSV --foreign FOLDER --foreign-scale 1.5\n" in text
     done = run("export", kept, "-o", file)
     assert done.exit_code == 0, (done.output, done.exception)
     assert "uint8 RGB (n, 28, 28, 3)" in done.stdout and "cell_type, cell_size, nucleus_shape" in done.stdout

@@ -25,7 +25,7 @@ from lymphoscope.encoders.supervised import SupervisedSettings
 from lymphoscope.encoders.trained import train_encoder
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.models.auto import looks_at_an_encoder
-from lymphoscope.models.registry import create_model
+from lymphoscope.models.registry import create_model, public_name
 from lymphoscope.pipeline import page
 from lymphoscope.pipeline.evaluate import evaluate_cohort
 from lymphoscope.pipeline.plan import RunPlan
@@ -75,12 +75,20 @@ def cells(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _encoder(cells: Path, out: Path, leave_out: Path | None = None) -> Path:
     settings = SupervisedSettings(epochs=1, batch_size=16)
-    return train_encoder(cells, out, Architecture("vit", 32, 1, 112), settings, leave_out=leave_out).folder
+    return train_encoder(
+        cells, out, Architecture("residual", 16, 1, 112), settings, leave_out=leave_out
+    ).folder
 
 
 @pytest.fixture(scope="module")
 def encoder(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _encoder(cells, tmp_path_factory.mktemp("encoders") / "mine")
+
+
+@pytest.fixture(scope="module")
+def twin(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, but for the cells of the cohort, which it has not seen."""
+    return _encoder(cells, tmp_path_factory.mktemp("encoders") / "twin", leave_out=cells / "theirs.csv")
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +109,9 @@ def test_it_is_a_finding_of_the_cohort(prepared: Prepared, tiny_cohort: Path) ->
 
 
 def test_no_encoder_or_one_that_left_them_out_is_no_finding(
-    tiny_cohort: Path, cache: Path, cells: Path, encoder: Path, tmp_path: Path
+    tiny_cohort: Path, cache: Path, encoder: Path, twin: Path
 ) -> None:
-    other = _encoder(cells, tmp_path / "other", leave_out=cells / "theirs.csv")
-    for given in (None, other):
+    for given in (None, twin):
         assert _known(prepare(tiny_cohort, READING, cache=cache, encoder=given, jobs=1)) == []
     ignoring = prepare(tiny_cohort, READING, cache=cache, encoder=encoder, ignore=["lym501"], jobs=1)
     assert _known(ignoring) == []
@@ -141,7 +148,95 @@ def test_a_report_says_it_above_the_numbers_and_among_the_methods(prepared: Prep
     assert own.startswith(SENTENCE) and own.endswith("flatters them: encoder-mean-clinical.")
     clinical = replace(bundle, recipe="clinical", model=create_model("clinical"))
     assert not any(SENTENCE in each for each in caveats_of(clinical, prepared))
-    assert page.not_held_out((), {"encoder-mean": create_model("encoder-mean")}) == ()
+    unseen = replace(prepared, findings=())
+    assert page.not_held_out(unseen, [("encoder-mean", create_model("encoder-mean"))]) == ()
+
+
+def _cautions(prepared: Prepared, *recipes: str) -> tuple[str, ...]:
+    return page.not_held_out(prepared, [(public_name(name), create_model(name)) for name in recipes])
+
+
+def _begun(encoder: Path) -> tuple[str, str, str]:
+    """Recipes whose training begins with that encoder."""
+    return (
+        f"encoder-tuned@smoke:weights={encoder}",
+        f"encoder-adapted-mean:encoder={encoder}",
+        f"dinov2-adaptformer:weights={encoder}",
+    )
+
+
+@pytest.mark.parametrize("given", ["none", "twin", "mine"])
+def test_a_recipe_is_judged_by_the_encoder_that_it_begins_with(
+    given: str, tiny_cohort: Path, cache: Path, encoder: Path, twin: Path
+) -> None:
+    beside = {"none": None, "twin": twin, "mine": encoder}[given]
+    seen = prepare(tiny_cohort, READING, cache=cache, encoder=beside, jobs=1)
+    recipes = ("clinical", *_begun(twin), "encoder-mean", *_begun(encoder), "cnn-clinical")
+    (said,) = _cautions(seen, *recipes)
+    expected = ["encoder-mean"] if given == "mine" else []
+    expected += [public_name(name) for name in _begun(encoder)]
+    assert said == (
+        f"{SENTENCE} What recipes built on it say of these patients is not held out, and flatters them: "
+        f"{', '.join(expected)}."
+    )
+    assert _cautions(seen, "clinical", *_begun(twin), "cnn-clinical") == ()
+
+
+def test_what_is_ignored_is_not_said_of_a_recipe_either(
+    tiny_cohort: Path, cache: Path, encoder: Path
+) -> None:
+    for given in (None, encoder):
+        ignoring = prepare(tiny_cohort, READING, cache=cache, encoder=given, ignore=["lym501"], jobs=1)
+        assert _cautions(ignoring, *_begun(encoder)) == ()
+
+
+def test_evaluate_names_those_that_begin_with_an_encoder_wherever_it_lies(
+    tiny_cohort: Path, cache: Path, encoder: Path, twin: Path, tmp_path: Path
+) -> None:
+    bare = prepare(tiny_cohort, READING, cache=cache, encoder=None, jobs=1)
+    recipes = [f"encoder-tuned@smoke:weights={each}" for each in (encoder, twin)]
+    recipes += [f"encoder-adapted-mean@smoke:encoder={each}" for each in (twin, encoder)]
+    evaluate_cohort(bare, PROTOCOL, recipes, out=tmp_path / "found.json")
+    (said,) = json.loads((tmp_path / "found.json").read_text())["cautions"]
+    names = "encoder-tuned@smoke:weights=mine, encoder-adapted-mean@smoke:encoder=mine"
+    assert said.startswith(SENTENCE) and said.endswith(f"flatters them: {names}.")
+
+
+def test_named_weights_that_cannot_know_their_cells_again_are_told_of(
+    tiny_cohort: Path, cache: Path, encoder: Path, tiny_encoder: Path
+) -> None:
+    for weights in (encoder, tiny_encoder):
+        command = [
+            "evaluate",
+            tiny_cohort,
+            "--encoder",
+            "none",
+            "--recipe",
+            "encoder-tuned",
+            "--budget",
+            "smoke",
+        ]
+        command += ["--weights", weights, "--folds", 2, "--min-cells", 4, "--cache", cache, "--jobs", 1]
+        done = CliRunner().invoke(app, [str(each) for each in command], env={"COLUMNS": "400"})
+        assert done.exit_code == 0, done.output
+        listed = weights == encoder
+        assert (f"Beware: {SENTENCE}" in done.stdout, "know them again" in done.stdout) == (
+            listed,
+            not listed,
+        )
+
+
+def test_a_run_and_its_predictions_say_it_of_a_tuned_encoder(
+    tiny_cohort: Path, cache: Path, encoder: Path, tmp_path: Path
+) -> None:
+    bare = prepare(tiny_cohort, READING, cache=cache, encoder=None, jobs=1)
+    plan = RunPlan(reading=READING, protocol=PROTOCOL, recipe=f"encoder-tuned@smoke:weights={encoder}")
+    folder = run(bare, tmp_path / "run", plan, jobs=1)
+    said = "is not held out, and flatters them: encoder-tuned@smoke:weights=mine."
+    assert (folder / "report.html").read_text().count(said) == 2, "a caveat, and the methods"
+    assert any(said in line for line in run_summary(folder) if isinstance(line, str))
+    own, *_ = caveats_of(read_model(folder / "model", encoder), bare)
+    assert own.startswith(SENTENCE) and own.endswith(said)
 
 
 def test_an_encoder_that_was_adapted_as_well_is_told_of_twice(
@@ -152,12 +247,16 @@ def test_an_encoder_that_was_adapted_as_well_is_told_of_twice(
     for name in ("sources.txt", "cells.safetensors"):
         assert (out / name).read_bytes() == (encoder / name).read_bytes()
     seen = prepare(tiny_cohort, READING, cache=cache, encoder=out, jobs=1)
-    models = {name: create_model(name) for name in ("clinical", "encoder-mean", "concepts")}
-    learned, adapted = page.not_held_out(seen.findings, models)
+    learned, adapted = _cautions(seen, "clinical", "encoder-mean", "concepts")
     assert learned.startswith(SENTENCE.replace("mine", "adapted"))
     assert learned.endswith("flatters them: encoder-mean, concepts.")
-    assert adapted.startswith("adapted was adapted on 144 photographs of 24 labelled patients")
+    assert "144 photographs of 24 labelled patients" in adapted
     assert adapted.endswith("are transductive. This concerns: encoder-mean, concepts.")
+
+    begun = _begun(out)
+    learned, adapted = _cautions(prepared, "encoder-mean", *begun)[1:]
+    names = ", ".join(public_name(name) for name in begun)
+    assert learned.endswith(f"flatters them: {names}.") and adapted.endswith(f"This concerns: {names}.")
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,9 @@ def test_its_command_is_the_one_that_trained_it() -> None:
         "  --architecture convnext --hidden 48 --layers 3 --size 56 \\\n"
         "  --epochs 17 --learning-rate 0.002 --batch-size 32 --seed 5"
     )
-    assert f"{command} --foreign FOLDER\n" in page()
+    for scale in ({}, {"scale": 1.0}):  # older cards do not know it
+        assert f"{command} --foreign FOLDER\n" in page(foreign=scale)
+    assert f"{command} --foreign FOLDER --foreign-scale 1.4142135\n" in page(foreign={"scale": 1.4142135})
     left_out = page(cells={"left_out": ["a/1.jpg", "a/2.jpg"]})
     assert f"{command} --leave-out CSV --foreign FOLDER\n" in left_out and "2 cells were left out" in left_out
 

@@ -229,7 +229,7 @@ def evaluate(
         console.print(prepared.left_out.sentence())
     for line in (
         *ladder_lines(found.as_dict()),
-        *caution_lines(page.ladder_not_held_out(prepared.findings, found)),
+        *caution_lines(page.ladder_not_held_out(prepared, found)),
     ):
         console.print(line)
     if out is not None:
@@ -317,22 +317,18 @@ def _trained(name: str, budget: str, device: str, weights: Path | None) -> str:
     from rich.markup import escape
 
     from lymphoscope.cli.console import console
+    from lymphoscope.encoders.kept import CARD, CELLS, SOURCES
     from lymphoscope.models.base import EpochClassifier
     from lymphoscope.models.registry import create_model, recipe_info, with_budget, with_settings
 
     takes_weights = "weights" in create_model(name).get_params(deep=False)
     if weights and not takes_weights:
         console.print(f"{escape(name)} takes no weights: it is as it would be without --weights.")
-    if weights and takes_weights and (weights / "card.json").is_file():
+    if weights and takes_weights and (weights / CARD).is_file() and not (weights / CELLS).is_file():
         console.print(
-            f"{escape(weights.name)} has learned from the cells that {escape(str(weights / 'sources.txt'))} "
-            "lists. If this cohort is made of some of them, its numbers are flattered."
+            f"{escape(weights.name)} has learned from the cells that {escape(str(weights / SOURCES))} lists, "
+            "and cannot know them again. If this cohort is made of some of them, its numbers are flattered."
         )
-        if (weights / "adapted_on.txt").is_file():
-            console.print(
-                f"{escape(weights.name)} has been adapted to the cells of a cohort. If it was this one, its "
-                "numbers are transductive."
-            )
     if recipe_info(name).cell_input == "images":
         settings = {"device": device} if device != "auto" else {}
         settings |= {"weights": str(weights)} if weights and takes_weights else {}

@@ -16,7 +16,7 @@ from lymphoscope.encoders.adapted import seen_in_adaptation
 from lymphoscope.encoders.colours import Colours
 from lymphoscope.encoders.encoder import Encoder
 from lymphoscope.encoders.kept import COLOUR_MAP, COLOURS
-from lymphoscope.encoders.known_cells import find_known
+from lymphoscope.encoders.known_cells import CellsLearnedFrom, find_known
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class AdaptedOnThesePatients(Finding):
     """The encoder was adapted or matched, without labels, to photographs of patients with known labels.
 
     When such a patient is held out and scored, the encoder has seen its cells before. So every number of a
-    recipe on embeddings or concepts is transductive: it is that of patients who were all there from the
-    start, and says little of one who comes later. The folder of an adapted encoder lists the photographs.
+    recipe on its embeddings or concepts, or whose own network begins with it, is transductive: it is that of
+    patients who were all there from the start, and says little of one who comes later. The folder of an
+    adapted encoder lists the photographs.
     """
 
     code: ClassVar[str] = "LYM502"
@@ -61,6 +62,9 @@ _FAR = 0.4
 
 _CELLS = 500
 """Photographs that colours are looked at in, evenly spread."""
+
+SEEN_BEFORE = (CellsLearnedFrom, AdaptedOnThesePatients)
+"""Findings that an encoder has seen these cells before."""
 
 
 def encoder_findings(

@@ -45,7 +45,8 @@ class CellsLearnedFrom(Finding):
     """Photographs of this cohort show cells that the encoder was trained on, perhaps saved again or mirrored.
 
     An encoder tells cells that it has learned from apart more easily than others. Numbers of recipes that
-    look at its embeddings or concepts are then not those of patients nobody has seen.
+    look at its embeddings or concepts, or whose own network begins with it, are then not those of patients
+    nobody has seen.
     """
 
     code: ClassVar[str] = "LYM501"
@@ -53,7 +54,8 @@ class CellsLearnedFrom(Finding):
     severity: ClassVar[Severity] = Severity.WARNING
     remedy: ClassVar[str] = (
         "Train an encoder that leaves these cells out (`lymphoscope encoder train CELLS -o ENCODER "
-        "--leave-out LIST`) and name it with `--encoder ENCODER`, or do without one (`--encoder none`)."
+        "--leave-out LIST`) and name it: with `--encoder ENCODER`, or to a recipe that goes on training it "
+        "with `--weights ENCODER` or the setting `encoder=ENCODER`. Or do without one (`--encoder none`)."
     )
 
 

@@ -112,7 +112,7 @@ def train_encoder(
         progress=progress,
     )
     network.embedder.finish()
-    measured = _measure(network, splits, device, foreign_cells, settings.seed)
+    measured = _measure(network, splits, device, foreign_cells, foreign_scale, settings.seed)
     card = _card(splits, architecture, settings, network, losses, measured)
     network.cpu()
     write_encoder(out, network.embedder, network.heads.state_dict(), card, _seen(splits.training))
@@ -139,7 +139,12 @@ class _Measured:
 
 
 def _measure(
-    network: MultitaskNetwork, splits: LabelledSplits, device: torch.device, foreign: Image | None, seed: int
+    network: MultitaskNetwork,
+    splits: LabelledSplits,
+    device: torch.device,
+    foreign: Image | None,
+    foreign_scale: float,
+    seed: int,
 ) -> _Measured:
     cells, tasks = splits.validation, splits.tasks
     logits = task_logits(network, cells.images, NORMALISATION, device)
@@ -149,7 +154,7 @@ def _measure(
     }
     if foreign is not None:
         learned = Colours.of(splits.training.images)
-        controls["foreign"] = foreign_control(
+        controls["foreign"] = {"scale": foreign_scale} | foreign_control(
             network, cells, foreign, learned, tasks[0].classes, NORMALISATION, device
         )
     return _Measured(

@@ -55,6 +55,7 @@ class LadderRow:
     ----------
     inputs : what it looks at.
     evaluation : its numbers.
+    model : its unfitted model, which knows where weights lie; the name in `evaluation` does not.
     comparisons : this recipe against others on the same folds, overall and in the overlap zone; the
         difference is this one minus the other. Others are the first recipes of the rungs below. Untrained
         ones are compared with none.
@@ -62,6 +63,7 @@ class LadderRow:
 
     inputs: Inputs
     evaluation: Evaluation
+    model: BagClassifier
     comparisons: tuple[Comparison, ...]
 
     @property
@@ -174,7 +176,7 @@ def climb(
             for zone in ZONES
             if not (evaluation.out_of_fold.untrained or other.out_of_fold.untrained)
         )
-        rows.append(LadderRow(inputs, evaluation, comparisons))
+        rows.append(LadderRow(inputs, evaluation, model, comparisons))
     return Ladder(protocol, tuple(rows), measured_optimism([row.evaluation for row in rows], ZONES))
 
 

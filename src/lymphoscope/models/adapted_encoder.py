@@ -102,6 +102,10 @@ class AdaptedEncoder(BagClassifier):
         self.check_fitted()
         return self.pooled_.chosen_
 
+    def begins_with(self) -> str:
+        """Name or folder of the encoder before it is adapted."""
+        return self.encoder
+
     def built_on(self) -> str:
         """SHA-256 of the encoder before it is adapted."""
         return self._begin()[0].sha256()

@@ -103,6 +103,10 @@ class BagClassifier(BaseEstimator, ABC):
         """
         return cast("BagClassifier", clone(self))
 
+    def begins_with(self) -> str | None:
+        """Name or place of the encoder or other weights that `fit` begins with; None where it needs none."""
+        return None
+
     def built_on(self) -> str:
         """SHA-256 of what `fit` reads besides the bags, wherever it lies; "" where that is nothing."""
         return ""
@@ -181,6 +185,10 @@ class EpochClassifier(BagClassifier):
     def untrained(self) -> bool:
         """Whether it keeps weights that have learned nothing, so that no comparison should rank it."""
         return self.weights == "random"
+
+    def begins_with(self) -> str | None:
+        """Name or place of the weights that a fit begins with."""
+        return self.weights
 
     def built_on(self) -> str:
         """SHA-256 of the weights that a fit begins with."""

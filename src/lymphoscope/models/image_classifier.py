@@ -16,7 +16,7 @@ from lymphoscope.models.clinical_inputs import Scaling
 from lymphoscope.models.headed_network import Fusion, headed
 from lymphoscope.models.image_inputs import AUGMENTATIONS, evened, pixels
 from lymphoscope.models.network_classifier import NetworkClassifier
-from lymphoscope.models.networks.base import CellNetwork, create_network
+from lymphoscope.models.networks.base import CellNetwork, create_network, default_weights
 from lymphoscope.training.augmentation import IMAGENET, Normalisation
 from lymphoscope.training.settings import Pooling, Selection, TrainingSettings, Unit
 
@@ -177,6 +177,10 @@ class ImageClassifier(NetworkClassifier):
     def untrained(self) -> bool:
         """Whether it keeps weights that have learned nothing, so that no comparison should rank it."""
         return super().untrained and (self.options or {}).get("tuning") not in ("full", "whole")
+
+    def begins_with(self) -> str | None:
+        """Name or place of the weights that a fit begins with: those given, or the network's own choice."""
+        return self.weights or default_weights(self.network)
 
     def _check_cells(self, bags: Bags) -> None:
         pixels(bags, self.image_size)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lymphoscope.cohort.findings import Finding
@@ -16,18 +17,18 @@ from lymphoscope.evaluation.sample_size import SampleSize, Swing
 from lymphoscope.evaluation.triage import TriageSummary
 from lymphoscope.models.auto import looks_at_an_encoder
 from lymphoscope.models.base import BagClassifier, EpochClassifier
-from lymphoscope.models.registry import create_model, recipe_info
+from lymphoscope.models.registry import recipe_info
 from lymphoscope.models.transductive import is_transductive
 from lymphoscope.pipeline.left_out import LeftOut
+from lymphoscope.pipeline.preparation import Prepared
 from lymphoscope.report import content as page
 from lymphoscope.stats.comparison import TRANSDUCTIVE, UNTRAINED, Comparison
 
 _SEEN_BEFORE = {
-    CellsLearnedFrom: "What recipes on its embeddings or concepts say of these patients is not held out, and "
-    "flatters them",
+    CellsLearnedFrom: "What recipes built on it say of these patients is not held out, and flatters them",
     AdaptedOnThesePatients: "This concerns",
 }
-"""Findings on an encoder that has seen these cells, and what comes of it for recipes that look at it."""
+"""Findings on an encoder that has seen these cells, and what comes of it for recipes built on it."""
 
 
 def ladder(found: measured.Ladder, chosen: str) -> page.Ladder:
@@ -127,22 +128,34 @@ def caveats(model: BagClassifier) -> tuple[str, ...]:
     return tuple(found)
 
 
-def not_held_out(findings: Sequence[Finding], models: Mapping[str, BagClassifier]) -> tuple[str, ...]:
-    """Why numbers of these models flatter, in sentences, where their encoder has seen these cells before."""
-    flattered = [name for name, model in models.items() if looks_at_an_encoder(model)]
-    if not flattered:
-        return ()
+def not_held_out(prepared: Prepared, models: Iterable[tuple[str, BagClassifier]]) -> tuple[str, ...]:
+    """Why numbers of these models flatter, in sentences, where an encoder has seen these cells before.
+
+    It is the one whose embeddings or concepts a model looks at, or the one that its training begins with.
+
+    Parameters
+    ----------
+    models : each with its name.
+    """
+    seen_by = functools.cache(prepared.seen_by)
+    concerned: dict[Finding, list[str]] = {}
+    for name, model in models:
+        found = seen_by() if looks_at_an_encoder(model) else ()
+        if (source := model.begins_with()) is not None:
+            found = (*found, *seen_by(source))
+        for finding in dict.fromkeys(found):
+            concerned.setdefault(finding, []).append(name)
     return tuple(
-        f"{each.message} {words}: {', '.join(flattered)}."
+        f"{finding.message} {words}: {', '.join(names)}."
         for kind, words in _SEEN_BEFORE.items()
-        for each in findings
-        if isinstance(each, kind)
+        for finding, names in concerned.items()
+        if isinstance(finding, kind)
     )
 
 
-def ladder_not_held_out(findings: Sequence[Finding], found: measured.Ladder) -> tuple[str, ...]:
+def ladder_not_held_out(prepared: Prepared, found: measured.Ladder) -> tuple[str, ...]:
     """The same of the recipes on a ladder."""
-    return not_held_out(findings, {row.recipe: create_model(row.recipe) for row in found.rows})
+    return not_held_out(prepared, ((row.recipe, row.model) for row in found.rows))
 
 
 def row_titles(found: measured.Ladder) -> dict[str, str]:

@@ -119,7 +119,7 @@ def caveats_of(bundle: Bundle, prepared: Prepared) -> tuple[str, ...]:
 
 
 def _not_held_out(bundle: Bundle, prepared: Prepared) -> tuple[str, ...]:
-    return page.not_held_out(prepared.findings, {bundle.recipe: bundle.model})
+    return page.not_held_out(prepared, [(bundle.recipe, bundle.model)])
 
 
 def _check_facts(bundle: Bundle, model: Path) -> None:

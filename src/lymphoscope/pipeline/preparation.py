@@ -23,8 +23,8 @@ from lymphoscope.cohort.progress import Progress
 from lymphoscope.cohort.read import ReadOptions, read_cohort
 from lymphoscope.encoders.embeddings import embed_cells
 from lymphoscope.encoders.encoder import Encoder, create_encoder
-from lymphoscope.encoders.encoder_findings import encoder_findings
-from lymphoscope.encoders.kept import SHIPPED
+from lymphoscope.encoders.encoder_findings import SEEN_BEFORE, encoder_findings
+from lymphoscope.encoders.kept import SHIPPED, encoder_folder
 from lymphoscope.errors import InputError, LymphoscopeError
 from lymphoscope.evaluation.probes import Probe, probe_shortcuts
 from lymphoscope.evaluation.protocol import Protocol
@@ -58,6 +58,7 @@ class Prepared:
     findings : of the table, the folders, the photographs, all cells and what the encoder knows of them;
         ignored codes left out.
     left_out : cells that are in no bag, crop or picture; None where nothing was to be left out.
+    ignore : codes of the findings that are left out.
     """
 
     cohort: Cohort
@@ -66,6 +67,7 @@ class Prepared:
     encoder: Encoder | None
     findings: tuple[Finding, ...]
     left_out: LeftOut | None = None
+    ignore: tuple[str, ...] = ()
 
     @property
     def leave_out(self) -> LeaveOut:
@@ -103,6 +105,27 @@ class Prepared:
         else:
             cells = self.store.crops(size, jobs=jobs, progress=progress)
         return replace(self.bags, cells=cells, columns=None)
+
+    def seen_by(self, source: str | None = None) -> tuple[Finding, ...]:
+        """What an encoder has seen of these cells before.
+
+        Parameters
+        ----------
+        source : its name or folder; other weights have no list of cells, so nothing is known of them. None is
+            the encoder that gave embeddings and concepts.
+
+        Raises
+        ------
+        InputError : a file of the encoder is missing, cannot be read, or has another hash than its card says.
+        """
+        found = self.findings
+        if source is not None:
+            if encoder_folder(source) is None:
+                return ()
+            encoder = create_encoder(source)
+            if self.encoder is None or encoder.sha256 != self.encoder.sha256:
+                found = without(encoder_findings(encoder, self.cohort, self.store), self.ignore)
+        return tuple(finding for finding in found if isinstance(finding, SEEN_BEFORE))
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
@@ -207,7 +230,7 @@ def prepare(
         kept, left_out = leave_out_flagged(cohort, store, numbers.values, flagged)
         store, cells = store.only(kept), cells[kept]
     bags = number_bags(cohort, store, cells, columns)
-    return Prepared(cohort, store, bags, looking, without(found, ignore), left_out)
+    return Prepared(cohort, store, bags, looking, without(found, ignore), left_out, tuple(ignore))
 
 
 def check_cohort(prepared: Prepared, ignore: Sequence[str] = ()) -> tuple[Finding, ...]:

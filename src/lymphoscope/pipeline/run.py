@@ -135,6 +135,7 @@ def _run(
         triage=_triage(prepared, plan, ladder),
         new=answer(prepared, bundle, prepared.unlabelled),
         probes=probe_cohort(prepared, plan.protocol),
+        cautions=page.ladder_not_held_out(prepared, ladder),
     )
     _write(folder, prepared, plan, bundle, found)
     shutil.rmtree(folder / "pieces", ignore_errors=True)
@@ -149,12 +150,14 @@ class Found:
     ----------
     triage : the decision for labelled patients while they were held out, first repeat.
     new : the answers for unlabelled patients.
+    cautions : why numbers of the ladder flatter, in sentences.
     """
 
     ladder: Ladder
     triage: Triage
     new: Answers
     probes: tuple[Probe, ...]
+    cautions: tuple[str, ...]
 
 
 def _pin_cohort(folder: RunFolder, prepared: Prepared) -> None:
@@ -209,7 +212,7 @@ def _write(folder: RunFolder, prepared: Prepared, plan: RunPlan, bundle: Bundle,
         shutil.rmtree(target)
     save_bundle(bundle, target)
     write_report(_content(prepared, plan, bundle, found), folder / "report.html")
-    write_json(folder / "metrics.json", _metrics(prepared, bundle, found))
+    write_json(folder / "metrics.json", _metrics(bundle, found))
 
 
 def _write_splits(path: Path, ladder: Ladder) -> None:
@@ -250,7 +253,7 @@ def _write_parquet(path: Path, table: pd.DataFrame) -> None:
         table.to_parquet(temporary, index=False)
 
 
-def _metrics(prepared: Prepared, bundle: Bundle, found: Found) -> dict[str, Any]:
+def _metrics(bundle: Bundle, found: Found) -> dict[str, Any]:
     out_of_fold = found.ladder.row(bundle.recipe).evaluation.out_of_fold
     malignant = int(out_of_fold.y.sum())
     return {
@@ -261,14 +264,13 @@ def _metrics(prepared: Prepared, bundle: Bundle, found: Found) -> dict[str, Any]
         "sample_size": what_patients_prove(malignant, len(out_of_fold.y) - malignant).as_dict(),
         "swing": swing_of_a_test_set(out_of_fold).as_dict(),
         "probes": [probe.as_dict() for probe in found.probes],
-        "cautions": list(page.ladder_not_held_out(prepared.findings, found.ladder)),
+        "cautions": list(found.cautions),
     }
 
 
 def _content(prepared: Prepared, plan: RunPlan, bundle: Bundle, found: Found) -> ReportContent:
     cohort = prepared.cohort
     labels, row = cohort.patients.label, found.ladder.row(bundle.recipe)
-    cautions = page.ladder_not_held_out(prepared.findings, found.ladder)
     n_malignant, n_reactive = int((labels == 1).sum()), int((labels == 0).sum())
     rows = [
         line
@@ -302,9 +304,9 @@ def _content(prepared: Prepared, plan: RunPlan, bundle: Bundle, found: Found) ->
         probes=page.probes(found.probes),
         training=training(found.ladder),
         clusters=clusters(prepared, bundle.model),
-        caveats=(*page.caveats(bundle.model), *cautions),
+        caveats=(*page.caveats(bundle.model), *found.cautions),
         findings=(*prepared.findings, *(probe.finding for probe in found.probes if probe.warns)),
-        methods=_methods(prepared, plan, bundle, cautions),
+        methods=_methods(prepared, plan, bundle, found.cautions),
     )
 
 

@@ -325,8 +325,9 @@ def _training(name: str, card: Card) -> str:
     )
     if card["cells"].get("left_out") is not None:
         command += " --leave-out CSV"
-    if card.get("controls", {}).get("foreign"):
-        command += " --foreign FOLDER"
+    if foreign := card.get("controls", {}).get("foreign"):
+        scale = foreign.get("scale", 1)  # older cards do not know it
+        command += " --foreign FOLDER" + (f" --foreign-scale {scale}" if scale != 1 else "")
     losses = training["losses"]
     changes = [
         f"{_words(kind)} {_setting(value)}"

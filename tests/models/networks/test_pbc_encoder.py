@@ -17,7 +17,7 @@ from lymphoscope.errors import BundleError, InputError
 from lymphoscope.models.bundle import Bundle, load_bundle, save_bundle
 from lymphoscope.models.conformance import example_bags
 from lymphoscope.models.networks.base import CellNetwork, create_network
-from lymphoscope.models.networks.pbc_encoder import EncoderNetwork
+from lymphoscope.models.networks.pbc_encoder import SHIPPED, EncoderNetwork
 from lymphoscope.models.registry import create_model
 from lymphoscope.training.augmentation import IMAGENET, prepare
 from lymphoscope.training.learner import Learner
@@ -201,6 +201,7 @@ def test_the_shipped_encoder_is_the_default_and_need_not_be_named(
 ) -> None:
     shutil.copytree(tiny_encoder, tmp_path / "shipped" / kept.SHIPPED)
     monkeypatch.setattr(kept, "_SHIPPED_AT", tmp_path / "shipped")
+    assert SHIPPED == kept.SHIPPED == create_model("encoder-tuned", weights=None).begins_with()
     model, explicit = fitted(None), fitted(tiny_encoder)
     assert model.weights == kept.SHIPPED and model.weights_sha256_ == explicit.weights_sha256_ != ""
     save_bundle(Bundle("encoder-tuned", model), tmp_path / "model")

@@ -143,27 +143,29 @@ class _Entry:
     build: Builder
     smallest_image: int
     from_weights: bool
+    default_weights: str | None
 
 
 _entries: dict[str, _Entry] = {}
 
 
 def network(
-    name: str, *, smallest_image: int = 32, from_weights: bool = False
+    name: str, *, smallest_image: int = 32, from_weights: bool = False, default_weights: str | None = None
 ) -> Callable[[Builder], Builder]:
     """Make a function (width, image_size, *, options) → network known under `name`.
 
     Its keyword-only parameters, with types and defaults, are the network's options; recipes set them by name.
     `smallest_image` is the side in pixels below which nothing would be left of the image. `from_weights`
     makes it (width, image_size, weights, *, options): see `CellNetwork.built_from_weights`. Without them, on
-    torch's meta device, it gives something that is only asked what the options say; else an `InputError`.
+    torch's meta device, it gives something that is only asked what the options say; else it takes its
+    `default_weights`, or raises an `InputError`.
     """
 
     def register(build: Builder) -> Builder:
         known = _entries.get(name)
         if known is not None and known.build.__module__ != build.__module__:
             raise ValueError(f"two networks are called {name}: {known.build.__module__}, {build.__module__}")
-        _entries[name] = _Entry(build, smallest_image, from_weights)
+        _entries[name] = _Entry(build, smallest_image, from_weights, default_weights)
         return build
 
     return register
@@ -178,6 +180,12 @@ def network_builder(name: str) -> Builder | None:
     """The function that builds a network; None for a name that no network has."""
     entry = _found().get(name)
     return entry.build if entry else None
+
+
+def default_weights(name: str) -> str | None:
+    """What a network is built from where nothing is named; None for one that then has no such weights."""
+    entry = _found().get(name)
+    return entry.default_weights if entry else None
 
 
 def network_options(name: str) -> dict[str, inspect.Parameter]:

@@ -17,6 +17,9 @@ Tuning = Literal["frozen", "last-stage", "adapters", "whole"]
 RANDOM = "random"
 """The weights of an encoder that has learned nothing, which shows that the software runs and nothing else."""
 
+SHIPPED = "pbc-small"
+"""`encoders.kept.SHIPPED`, which a bare machine cannot import: it lacks safetensors."""
+
 _WIDTH, _LAYERS = 192, 2
 """Of a random encoder: as of the shipped one."""
 
@@ -142,7 +145,7 @@ class EncoderNetwork(CellNetwork):
         return f"{what}: {trained:,} of {all_of_it:,} parameters are trained ({share})."
 
 
-@network("pbc-encoder", smallest_image=16, from_weights=True)
+@network("pbc-encoder", smallest_image=16, from_weights=True, default_weights=SHIPPED)
 def pbc_encoder(
     width: float,
     _image_size: int,
@@ -173,7 +176,7 @@ def pbc_encoder(
         raise InputError("an adapter cannot have this width", found=adapter_width, allowed="at least 1")
     if not 0 < encoder_rate <= 1:
         raise InputError("an encoder cannot be tuned at this rate", found=encoder_rate, allowed="0 to 1")
-    embedder, layers, sha256 = _random(width) if weights == RANDOM else _known(weights)
+    embedder, layers, sha256 = _random(width) if weights == RANDOM else _known(weights or SHIPPED)
     return EncoderNetwork(
         embedder,
         layers,
@@ -194,20 +197,14 @@ def _random(width: float) -> tuple[nn.Module, int, str]:
     return embedder, _LAYERS, ""
 
 
-def _known(weights: str | None) -> tuple[nn.Module, int, str]:
+def _known(weights: str) -> tuple[nn.Module, int, str]:
     """The encoder of a name or a folder, the number of its blocks in a stage, and its hash."""
     from lymphoscope.encoders.architectures import ConvolutionalEmbedder
     from lymphoscope.encoders.convolutional import ResidualBody
-    from lymphoscope.encoders.kept import (
-        SHIPPED,
-        card_architecture,
-        card_normalisation,
-        encoder_folder,
-        read_embedder,
-    )
+    from lymphoscope.encoders.kept import card_architecture, card_normalisation, encoder_folder, read_embedder
     from lymphoscope.training.augmentation import IMAGENET
 
-    folder = encoder_folder(weights or SHIPPED)
+    folder = encoder_folder(weights)
     if folder is None:
         raise InputError(
             "there is no encoder at this place",
