@@ -32,7 +32,7 @@ from network_trials import (
     begin,
     challenge_bag_sizes,
     image_model,
-    image_recipes,
+    network_recipes,
     parser_of,
     random_crops,
     verdict,
@@ -75,7 +75,7 @@ def main() -> None:
         print(json.dumps(measure(recipe, int(patients), int(threads), Path(folder))))
         return
     parser = parser_of(__doc__, rounds=1)
-    parser.add_argument("--recipe", action="append", help="repeatable; default: every recipe on photographs")
+    parser.add_argument("--recipe", action="append", help="repeatable; default: every network")
     parser.add_argument("--patients", type=int, default=CHALLENGE_PATIENTS)
     parser.add_argument("--work", type=Path, help="folder for pictures of noise (kept); default: temporary")
     options = parser.parse_args()
@@ -88,7 +88,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.work or Path(temporary)
         random_crops(folder, int(sizes.sum()), SIDE)
-        for recipe in options.recipe or image_recipes():
+        for recipe in options.recipe or network_recipes():
             arguments = [recipe, str(options.patients), str(options.threads), str(folder)]
             found = [
                 watched([sys.executable, __file__, "--measure", *arguments], every_s=0.05)

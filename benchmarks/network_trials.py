@@ -73,6 +73,11 @@ def image_recipes() -> list[str]:
     return [name for name in names if not needs_weights(name)]
 
 
+def network_recipes() -> list[str]:
+    """Those of them that train one network in the one loop: not clusters of cells, nor an adapted encoder."""
+    return [name for name in image_recipes() if isinstance(create_model(name), ImageClassifier)]
+
+
 def needs_weights(recipe: str) -> bool:
     """Whether a recipe stands still without a checkpoint that somebody brings."""
     model = create_model(recipe)
@@ -87,7 +92,7 @@ def image_model(recipe: str, **overrides: Any) -> ImageClassifier:
     """The model of a recipe that takes photographs."""
     model = create_model(recipe, **overrides)
     if not isinstance(model, ImageClassifier):
-        raise SystemExit(f"{recipe} takes no photographs; allowed: {', '.join(image_recipes())}")
+        raise SystemExit(f"{recipe} is no network on photographs; allowed: {', '.join(network_recipes())}")
     return model
 
 

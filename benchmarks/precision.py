@@ -29,10 +29,10 @@ from network_trials import (
     cell_data,
     float_batches,
     image_model,
-    image_recipes,
     logits_of,
     median,
     network_of,
+    network_recipes,
     parser_of,
     precision,
     settings_of,
@@ -110,7 +110,7 @@ def measure(recipe: str, images: int, rounds: int, at_least: float) -> dict[str,
 def main() -> None:
     """Parse, measure, print."""
     parser = parser_of(__doc__)
-    parser.add_argument("--recipe", action="append", help="repeatable; default: every recipe on photographs")
+    parser.add_argument("--recipe", action="append", help="repeatable; default: every network")
     parser.add_argument("--images", type=int, default=16, help="per step")
     parser.add_argument("--seconds", type=float, default=0.5, help="least time per variant and round")
     options = parser.parse_args()
@@ -121,7 +121,7 @@ def main() -> None:
         f"{'float32':>9}{'channels last':>18}{'bfloat16, c. last':>20}   the recipe trains in"
     )
     rows = []
-    for recipe in options.recipe or image_recipes():
+    for recipe in options.recipe or network_recipes():
         row = measure(recipe, options.images, options.rounds, options.seconds)
         rows.append(row)
         for task in ("train", "predict"):
