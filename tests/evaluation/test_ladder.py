@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_models import cohort
 
-from lymphoscope.evaluation.ladder import DEFAULT_LADDER, climb
+from lymphoscope.evaluation.ladder import BESIDE, DEFAULT_LADDER, climb
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.files import to_json
 from lymphoscope.models.registry import list_models
@@ -64,6 +64,26 @@ def test_rungs_share_folds_and_are_compared_with_those_below(ladder) -> None:  #
     assert len(ladder.sentences) == 2 * 4
     with pytest.raises(ValueError, match="allowed: rule-chakroun-2021"):
         ladder.row("nobody")
+
+
+def test_an_encoder_is_compared_with_measured_morphology_and_its_words_with_its_numbers() -> None:
+    bags, y = cohort(40, cells=6)
+    names = ("nucleus_a", "embedding_000", "concept_cell_size=small", "concept_cell_size=big")
+    small = np.random.default_rng(0).random(len(bags.cells))
+    cells = np.column_stack([bags.cells[:, :2], small, 1 - small])
+    bags = type(bags)(cells, bags.offsets, bags.clinical, bags.patient_ids, names)
+    rungs = tuple((kind, name) for kind, name in DEFAULT_LADDER if name in BESIDE or name in BESIDE.values())
+    found = climb(bags, y, Protocol(folds=2, repeats=1, bootstrap=100), recipes=rungs)
+    others = {
+        row.recipe: [each.first for each in row.comparisons if each.zone == "overall"] for row in found.rows
+    }
+    assert others == {
+        "morphology": [],
+        "encoder-mean": ["morphology"],
+        "morphology-clinical": ["morphology"],
+        "encoder-mean-clinical": ["morphology", "morphology-clinical"],
+        "concept-clinical": ["morphology", "encoder-mean-clinical"],
+    }
 
 
 def test_referral_thresholds_only_where_asked_for(ladder) -> None:  # type: ignore[no-untyped-def]

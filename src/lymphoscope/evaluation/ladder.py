@@ -39,6 +39,14 @@ DEFAULT_LADDER: tuple[tuple[Inputs, str], ...] = (
 
 AUTO: tuple[Inputs, str] = ("both", "auto")
 
+BESIDE = {
+    "encoder-mean": "morphology",
+    "encoder-mean-clinical": "morphology-clinical",
+    "concept-clinical": "encoder-mean-clinical",
+}
+"""Recipes that are compared with another one of the same inputs: what an encoder adds to measured morphology,
+and what is lost by looking at its words instead of its numbers."""
+
 ZONES: tuple[Zone, Zone] = ("overall", "overlap")
 
 
@@ -57,8 +65,8 @@ class LadderRow:
     evaluation : its numbers.
     model : its unfitted model, which knows where weights lie; the name in `evaluation` does not.
     comparisons : this recipe against others on the same folds, overall and in the overlap zone; the
-        difference is this one minus the other. Others are the first recipes of the rungs below. Untrained
-        ones are compared with none.
+        difference is this one minus the other. Others are the first recipes of the rungs below, and the one
+        that `BESIDE` names. Untrained ones are compared with none.
     """
 
     inputs: Inputs
@@ -172,7 +180,7 @@ def climb(
         )
         comparisons = tuple(
             compare(other, evaluation, zone)
-            for other in _others(rows, inputs)
+            for other in _others(rows, inputs, recipe)
             for zone in ZONES
             if not (evaluation.out_of_fold.untrained or other.out_of_fold.untrained)
         )
@@ -180,10 +188,11 @@ def climb(
     return Ladder(protocol, tuple(rows), measured_optimism([row.evaluation for row in rows], ZONES))
 
 
-def _others(below: Sequence[LadderRow], inputs: Inputs) -> list[Evaluation]:
-    """What a new recipe is compared with: each lower kind of input's first recipe, `clinical` always."""
+def _others(below: Sequence[LadderRow], inputs: Inputs, recipe: str) -> list[Evaluation]:
+    """What a new recipe is compared with: each lower kind of input's first recipe, and that of `BESIDE`."""
     if inputs == "rules":
         return []
+    beside = [row.evaluation for row in below if row.recipe == BESIDE.get(recipe)]
     first = {row.inputs: row.evaluation for row in reversed(below) if row.inputs != inputs}
     wanted = {"clinical": ("rules",), "images": ("clinical",), "both": ("clinical", "images")}[inputs]
-    return [first[kind] for kind in wanted if kind in first]
+    return [*(first[kind] for kind in wanted if kind in first), *beside]
