@@ -47,7 +47,7 @@ def trained(task: tuple[Path, Path, str, dict[str, Any], int, int]) -> dict[str,
     prepared = prepare(cohort, cache=cache, jobs=1)
     model = create_model(recipe, random_state=seed, **settings)
     bags, y = prepared.bags_for(model, jobs=1)[prepared.labelled], prepared.labels
-    split = stratified_holdout(y, round(len(y) / 5), seed=0)
+    (split,) = stratified_holdout(y, round(len(y) / 5), seed=0)
     model.fit(bags[split.train], y[split.train])
     probability = model.predict_proba(bags[split.test])[:, 1]
     truth, decided = y[split.test], (probability >= model.threshold_).astype(int)
