@@ -7,7 +7,7 @@ merging, stand k-means on the features of its pretext task, on those of the same
 on measured morphology. "all in one" is the floor.
 
 With `--keep FILE` the backbone is kept after the pretext task, and a further run goes on from there, with the
-learning rate falling anew.
+learning rate falling anew; give it another `--seed`, or it sees the same views again.
 
     python benchmarks/cell_clusters.py DATA/pbc_cells --cells 3000 --pretext-epochs 50 --json clusters.json
 """
@@ -101,7 +101,7 @@ def pretrained(arguments: argparse.Namespace, cells: Cells) -> CellNetwork:
     if arguments.pretext_epochs:
         settings = PretextSettings(epochs=arguments.pretext_epochs, batch_size=arguments.pretext_batch_size)
         start = time.time()
-        losses = train_pretext(network, cells, settings, arguments.seed + int(start) % 997)
+        losses = train_pretext(network, cells, settings, arguments.seed)
         print(f"pretext: loss {losses[0]:.3f} to {losses[-1]:.3f} in {time.time() - start:.0f} s")
         if arguments.keep:
             save_file({k: v.contiguous() for k, v in network.state_dict().items()}, arguments.keep)
