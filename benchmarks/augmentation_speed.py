@@ -12,7 +12,9 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +23,8 @@ from torch import Tensor
 from lymphoscope.files import write_json
 from lymphoscope.training.augmentation import IMAGENET, Augmentation, augment, prepare
 
-COLOURS = {"brightness": 0.05, "contrast": 0.1, "stain": 0.05}
-GEOMETRY = {"rotation": 180.0, "shift": 0.05, "scale": 0.1}
+COLOURS: dict[str, Any] = {"brightness": 0.05, "contrast": 0.1, "stain": 0.05}
+GEOMETRY: dict[str, Any] = {"rotation": 180.0, "shift": 0.05, "scale": 0.1}
 SETTINGS = {
     "nothing switched on": Augmentation(),
     "flips, quarter turns": Augmentation(flips=True, quarter_turns=True),
@@ -64,7 +66,7 @@ def main() -> None:
     ).to(device)
     works: dict[str, Callable[[], Tensor]] = {"prepare": lambda: prepare(images, IMAGENET)}
     for name, augmentation in SETTINGS.items():
-        works[name] = lambda each=augmentation: augment(images, each, IMAGENET, generator)
+        works[name] = partial(augment, images, augmentation, IMAGENET, generator)
     for work in works.values():
         milliseconds(work, device)
     rounds = [

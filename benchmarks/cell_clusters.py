@@ -83,7 +83,7 @@ def standardised(taught: Table, scored: Table) -> tuple[Table, Table]:
         warnings.simplefilter("ignore")
         mean, deviation = np.nanmean(taught, axis=0), np.nanstd(taught, axis=0)
     deviation = np.where(deviation > 0, deviation, 1.0)
-    return tuple(np.nan_to_num(np.clip((each - mean) / deviation, -5, 5)) for each in (taught, scored))  # type: ignore[return-value]
+    return tuple(np.nan_to_num(np.clip((each - mean) / deviation, -5, 5)) for each in (taught, scored))
 
 
 def unit_features(network: CellNetwork, cells: Cells) -> Table:
@@ -95,7 +95,7 @@ def pretrained(arguments: argparse.Namespace, cells: Cells) -> CellNetwork:
     """The backbone after the pretext task, gone on with where it was kept."""
     torch.manual_seed(arguments.seed)
     network = create_network(arguments.network, arguments.width, CROP // arguments.shrink)
-    network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if arguments.keep and arguments.keep.is_file():
         network.load_state_dict(load_file(arguments.keep))
     if arguments.pretext_epochs:

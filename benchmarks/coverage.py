@@ -140,7 +140,7 @@ def truth(
         fitted = fit(model, bags, y, derived_seed(setting.protocol.seed))
         p = malignancy(fitted, population_bags)
     called = (p >= fitted.threshold_).astype(np.int64)
-    out = {}
+    out: dict[str, dict[str, float]] = {}
     for zone in ZONES:
         inside = in_zone(population_bags.clinical[:, 2], zone, setting.protocol.overlap_limit)
         out[zone] = {

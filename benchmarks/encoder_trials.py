@@ -19,6 +19,7 @@ import json
 import os
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ _CPU = torch.device("cpu")
 def epoch_with_views(
     learner: Learner,
     cells: LabelledCells,
-    weights: list[Tensor],
+    weights: Sequence[Tensor],
     settings: SupervisedSettings,
     epoch: int,
     device: torch.device,
@@ -67,6 +68,7 @@ def epoch_with_views(
     looks = np.random.default_rng([settings.seed, epoch, 3])
     colours = torch.Generator().manual_seed(torch_seed(settings.seed, epoch, 2))
     network, total = learner.network.train(), 0.0
+    assert isinstance(network, MultitaskNetwork)
     for rows in batches(order, settings.batch_size):
         changed = [APPEARANCE.change(cells.images[rows], cells.masks[rows], looks) for _ in range(2)]
         batch = torch.from_numpy(np.concatenate(changed)).to(device)
@@ -120,7 +122,7 @@ def trained(name: str, epochs: int, options: argparse.Namespace) -> dict[str, An
     out = options.folder / f"{name}-{epochs}"
     if not out.exists():
         usual = supervised._epoch
-        supervised._epoch = epoch_with_views if name == VIEWS else usual  # type: ignore[assignment]
+        supervised._epoch = epoch_with_views if name == VIEWS else usual
         try:
             kind = TRIALS[name]
             settings = SupervisedSettings(epochs=epochs, precision=fastest_precision(_CPU), seed=options.seed)

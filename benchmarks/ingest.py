@@ -18,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -57,7 +58,8 @@ def draw_cell(rng: np.random.Generator) -> np.ndarray:
 
 def jittered(base: np.ndarray, rng: np.random.Generator) -> bytes:
     """Another photograph of the same kind: turned by any angle, moved across the border, brightened."""
-    turn = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), rng.uniform(0, 360), rng.uniform(0.9, 1.2))
+    angle, factor = rng.uniform(0, 360), rng.uniform(0.9, 1.2)
+    turn = np.asarray(cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), angle, factor), dtype=np.float64)
     turn[:, 2] += rng.uniform(-SIDE / 2, SIDE / 2, 2)
     image = cv2.warpAffine(base, turn, (SIDE, SIDE), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_WRAP)
     image = cv2.convertScaleAbs(image, alpha=float(rng.uniform(0.85, 1.05)))
@@ -164,7 +166,11 @@ def measure_reopening(root: Path, cache: Path, jobs: int) -> dict[str, float]:
     return {"cells": len(store), "seconds": seconds, "findings": len(store.findings)}
 
 
-MEASURES = {"bare": measure_bare, "ingest": measure_ingest, "reopening": measure_reopening}
+MEASURES: dict[str, Callable[..., dict[str, float]]] = {
+    "bare": measure_bare,
+    "ingest": measure_ingest,
+    "reopening": measure_reopening,
+}
 
 
 def in_fresh_process(measure: str, *arguments: object) -> dict[str, float]:

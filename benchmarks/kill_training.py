@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,8 +92,8 @@ def same(one: Path, other: Path) -> bool:
 def main() -> None:
     """Parse, kill, compare."""
     if sys.argv[1:2] == ["--fit"]:
-        recipe, folder, crops, epochs, side = sys.argv[2:]
-        fit(recipe, Path(folder), Path(crops), int(epochs), int(side))
+        recipe, target, crops, epochs, side = sys.argv[2:]
+        fit(recipe, Path(target), Path(crops), int(epochs), int(side))
         return
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -105,7 +106,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     recipes = options.recipe or ["cnn-clinical", "mobilenet-clinical", "cnn-clinical-pooled", "cnn-enhanced"]
-    rng, rows = np.random.default_rng(options.seed), []
+    rng = np.random.default_rng(options.seed)
+    rows: list[dict[str, Any]] = []
     print(f"load average {os.getloadavg()[0]:.1f}, recipes {', '.join(recipes)}", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
@@ -122,11 +124,11 @@ def main() -> None:
             done = len(epoch_ends(folder))
             finished(recipe, folder, *size)
             again = len(epoch_ends(folder)) - done
-            equal = same(folder, root / recipe)
-            rows.append({"recipe": recipe, "done": done, "trained_after": again, "equal": equal})
+            alike = same(folder, root / recipe)
+            rows.append({"recipe": recipe, "done": done, "trained_after": again, "equal": alike})
             print(
                 f"kill {len(rows):2} {recipe:22} after epoch {done:2}, {again:2} trained after it: "
-                f"{'equal' if equal else 'DIFFERENT'}",
+                f"{'equal' if alike else 'DIFFERENT'}",
                 flush=True,
             )
     equal, midway = sum(row["equal"] for row in rows), sum(0 < row["done"] < options.epochs for row in rows)

@@ -66,7 +66,7 @@ def backward(loss: Tensor, model: nn.Module) -> None:
     """Gradients of all parameters, where they are wanted."""
     if torch.is_grad_enabled():
         model.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
 
 
 # --- the sides ----------------------------------------------------------------------------------------------

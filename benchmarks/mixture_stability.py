@@ -23,6 +23,7 @@ import torch
 
 from lymphoscope.cohort.splits import stratified_holdout
 from lymphoscope.files import write_json
+from lymphoscope.models.base import EpochClassifier
 from lymphoscope.models.registry import create_model
 from lymphoscope.pipeline.preparation import default_cache, prepare
 from lymphoscope.stats.metrics import auc, balanced_accuracy
@@ -46,12 +47,16 @@ def trained(task: tuple[Path, Path, str, dict[str, Any], int, int]) -> dict[str,
     torch.set_num_threads(threads)
     prepared = prepare(cohort, cache=cache, jobs=1)
     model = create_model(recipe, random_state=seed, **settings)
+    assert isinstance(model, EpochClassifier)
     bags, y = prepared.bags_for(model, jobs=1)[prepared.labelled], prepared.labels
     (split,) = stratified_holdout(y, round(len(y) / 5), seed=0)
     model.fit(bags[split.train], y[split.train])
     probability = model.predict_proba(bags[split.test])[:, 1]
     truth, decided = y[split.test], (probability >= model.threshold_).astype(int)
-    curve = [epoch.validation.balanced_accuracy for epoch in model.history_]  # type: ignore[attr-defined]
+    curve: list[float] = []
+    for epoch in model.history_:
+        assert epoch.validation is not None  # a recipe that chooses its epoch holds patients out for it
+        curve.append(epoch.validation.balanced_accuracy)
     return {
         "jump": float(np.mean([abs(b - a) for a, b in pairwise(curve)])),
         "ba": float(balanced_accuracy(truth, decided)),

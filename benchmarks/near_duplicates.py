@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +44,19 @@ def scaled(image: Image, factor: float) -> Image:
     return np.clip(image * factor, 0, 255).astype(np.uint8)
 
 
+def resized(image: Image, size: Sequence[int], interpolation: int = cv2.INTER_LINEAR) -> Image:
+    return np.asarray(cv2.resize(image, size, interpolation=interpolation), dtype=np.uint8)
+
+
 def resampled(image: Image, side: int) -> Image:
-    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-    return reencoded(cv2.resize(small, image.shape[:2], interpolation=cv2.INTER_CUBIC), 75)
+    small = resized(image, (side, side), cv2.INTER_AREA)
+    return reencoded(resized(small, image.shape[:2], cv2.INTER_CUBIC), 75)
 
 
 def turned_by(image: Image, degrees: float) -> Image:
     turn = cv2.getRotationMatrix2D((112, 112), degrees, 1)
-    return cv2.warpAffine(image, turn, (224, 224), borderMode=cv2.BORDER_REFLECT)
+    turned = cv2.warpAffine(image, turn, (224, 224), borderMode=cv2.BORDER_REFLECT)
+    return np.asarray(turned, dtype=np.uint8)
 
 
 ALTERATIONS: dict[str, Callable[[Image], Image]] = {
@@ -63,12 +68,12 @@ ALTERATIONS: dict[str, Callable[[Image], Image]] = {
     "contrast × 1.2, white clipped": lambda x: reencoded(scaled(x, 1.2), 85),
     "stain (green × 0.92)": lambda x: reencoded((x * np.array([1.0, 0.92, 1.0])).astype(np.uint8), 85),
     "scaled to 112 and back": lambda x: resampled(x, 112),
-    "blurred, sigma 2 px": lambda x: cv2.GaussianBlur(x, (0, 0), 2),
+    "blurred, sigma 2 px": lambda x: np.asarray(cv2.GaussianBlur(x, (0, 0), 2), dtype=np.uint8),
     "mirrored": lambda x: reencoded(x[:, ::-1], 75),
     "turned by a quarter": lambda x: reencoded(np.rot90(x), 75),
     "mirrored, 20 levels brighter": lambda x: reencoded(shifted(x[:, ::-1], 20), 85),
     "moved by 2 + 2 px": lambda x: np.roll(x, (2, 2), axis=(0, 1)),
-    "cropped by 4 px": lambda x: cv2.resize(x[4:-4, 4:-4], (224, 224)),
+    "cropped by 4 px": lambda x: resized(x[4:-4, 4:-4], (224, 224)),
     "turned by 2 degrees": lambda x: turned_by(x, 2),
 }
 

@@ -71,8 +71,8 @@ def measure(recipe: str, patients: int, threads: int, folder: Path) -> dict[str,
 def main() -> None:
     """Parse, measure, print."""
     if sys.argv[1:2] == ["--measure"]:
-        recipe, patients, threads, folder = sys.argv[2:]
-        print(json.dumps(measure(recipe, int(patients), int(threads), Path(folder))))
+        recipe, patients, threads, work = sys.argv[2:]
+        print(json.dumps(measure(recipe, int(patients), int(threads), Path(work))))
         return
     parser = parser_of(__doc__, rounds=1)
     parser.add_argument("--recipe", action="append", help="repeatable; default: every network")

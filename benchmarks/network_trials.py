@@ -213,7 +213,7 @@ class PlainTraining:
             logits = logits_of(self.network, batch)
         loss = cross_entropy(logits.float(), batch.labels, self.weights)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
 
 

@@ -77,7 +77,7 @@ def padded_epoch(model: ImageClassifier, data: CellData, y: IntArray, settings: 
             logits = plain.network.head(by_cell.sum(1) / filled.sum(1, keepdim=True), clinical)
         loss = cross_entropy(logits.float(), torch.from_numpy(y[patients]), plain.weights)
         plain.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         plain.optimiser.step()
 
 
@@ -118,8 +118,8 @@ def computed_cells(sizes: IntArray, batch: int) -> int:
 def main() -> None:
     """Parse, measure, print."""
     if sys.argv[1:2] == ["--measure"]:
-        way, recipe, *numbers, folder = sys.argv[2:]
-        print(json.dumps(measure(way, recipe, *map(int, numbers), Path(folder))))
+        way, recipe, patients, batch, threads, work = sys.argv[2:]
+        print(json.dumps(measure(way, recipe, int(patients), int(batch), int(threads), Path(work))))
         return
     parser = parser_of(__doc__)
     parser.add_argument("--recipe", default="cnn-clinical-pooled")

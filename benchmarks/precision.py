@@ -21,6 +21,7 @@ import torch
 
 from lymphoscope.files import write_json
 from lymphoscope.training.machine import fastest_precision
+from lymphoscope.training.settings import Precision
 from network_trials import (
     FloatBatch,
     PlainTraining,
@@ -38,7 +39,7 @@ from network_trials import (
     settings_of,
 )
 
-VARIANTS: dict[str, tuple[str, torch.memory_format]] = {
+VARIANTS: dict[str, tuple[Precision, torch.memory_format]] = {
     "float32": ("float32", torch.contiguous_format),
     "float32, channels last": ("float32", torch.channels_last),
     "bfloat16, channels last": ("bfloat16", torch.channels_last),

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -36,7 +37,7 @@ from lymphoscope.stats.metrics import auc, balanced_accuracy, log_loss
 RECIPES = ("clinical", "morphology", "morphology-clinical", "morphology-clinical-late")
 MEASURES = ("BA", "AUC", "log-loss", "slope", "BA zone", "AUC zone", "ms per fit")
 OVERLAP_LIMIT = 10.47
-Predict = Callable[[Split], tuple[FloatArray, FloatArray]]
+Predict = Callable[[Split], tuple[FloatArray, npt.NDArray[np.bool_]]]
 
 
 def quick_models() -> dict[str, tuple[Pipeline, tuple[str, ...]]]:
@@ -79,7 +80,7 @@ class _Blocks:
 def recipe_predictor(name: str, bags: Bags, y: IntArray) -> Predict:
     """Probability of malignancy and decision of the test patients."""
 
-    def predict(split: Split) -> tuple[FloatArray, FloatArray]:
+    def predict(split: Split) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
         model = create_model(name).fit(bags[split.train], y[split.train])
         p = model.predict_proba(bags[split.test])[:, 1]
         return p, p >= model.threshold_
@@ -99,7 +100,7 @@ def quick_predictor(model: Pipeline, parts: tuple[str, ...], bags: Bags, y: IntA
     tables["clinical"] = clinical_columns(bags.clinical)
     x = np.hstack([tables[part] for part in parts])
 
-    def predict(split: Split) -> tuple[FloatArray, FloatArray]:
+    def predict(split: Split) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
         model.fit(x[split.train], y[split.train])
         if hasattr(model, "predict_proba"):
             p = model.predict_proba(x[split.test])[:, 1]

@@ -96,7 +96,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _interval(name: str, interval: Interval | None) -> dict[str, float | None]:
-    values = (None, None, None)
+    values: tuple[float | None, ...] = (None, None, None)
     if interval is not None:
         values = tuple(round(float(each), 4) for each in (interval.estimate, interval.low, interval.high))
     return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))

@@ -46,7 +46,16 @@ METHODS: dict[str, Method] = {"k-means on saturation": kmeans, "segment": nucleu
 
 def dice(found: Mask, truth: Mask) -> float:
     """2 |A ∩ B| / (|A| + |B|)."""
-    return 2.0 * np.count_nonzero(found & truth) / max(np.count_nonzero(found) + np.count_nonzero(truth), 1)
+    both = int(np.count_nonzero(found)) + int(np.count_nonzero(truth))
+    return 2.0 * np.count_nonzero(found & truth) / max(both, 1)
+
+
+def read(path: Path, flags: int) -> npt.NDArray[np.uint8]:
+    """The picture as OpenCV reads it with these flags."""
+    picture = cv2.imread(str(path), flags)
+    if picture is None:
+        raise SystemExit(f"{path}: cannot be read as a picture")
+    return np.asarray(picture, dtype=np.uint8)
 
 
 def score(folder: Path, dataset: str, half: str, method: Method) -> list[tuple[str, float, float]]:
@@ -56,8 +65,8 @@ def score(folder: Path, dataset: str, half: str, method: Method) -> list[tuple[s
     for place, name in enumerate(names):
         if place % 2 not in HALVES[half]:
             continue
-        image = cv2.cvtColor(cv2.imread(str(folder / "images" / name)), cv2.COLOR_BGR2RGB)
-        truth = cv2.imread(str(folder / "masks" / name), cv2.IMREAD_GRAYSCALE)
+        image = cv2.cvtColor(read(folder / "images" / name, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        truth = read(folder / "masks" / name, cv2.IMREAD_GRAYSCALE)
         nucleus, cell = method(np.asarray(image, dtype=np.uint8))
         rows.append((name, dice(nucleus, truth == NUCLEUS), dice(cell, truth >= CYTOPLASM)))
     return rows

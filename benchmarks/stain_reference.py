@@ -121,7 +121,7 @@ def line(cells: pd.DataFrame, patient: np.ndarray, found: np.ndarray) -> tuple[l
 
 def speed(images: list[np.ndarray]) -> tuple[float, float]:
     """Photographs measured and normalised in a second, and normalised alone at 112 pixels."""
-    frames = [np.ascontiguousarray(cv2.resize(each, (224, 224))) for each in images[:400]]
+    frames = [np.ascontiguousarray(cv2.resize(each, (224, 224)), dtype=np.uint8) for each in images[:400]]
     started = time.perf_counter()
     for frame in frames:
         stain = measure_stain(frame)

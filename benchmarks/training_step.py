@@ -69,6 +69,10 @@ def measure(recipe: str, augmentation: str, n_batches: int, rounds: int, folder:
             plain.step(batch)
         return {name: (clock() - start[name]) / images for name, clock in clocks.items()}
 
+    bare_epoch()
+    before = bare_epoch()
+    started = {name: clock() for name, clock in clocks.items()}
+
     def after(epoch: Epoch) -> None:
         nonlocal before, started
         spent = {name: (clock() - started[name]) / epoch.images for name, clock in clocks.items()}
@@ -78,9 +82,6 @@ def measure(recipe: str, augmentation: str, n_batches: int, rounds: int, folder:
         seen.append(row)
         before, started = following, {name: clock() for name, clock in clocks.items()}
 
-    bare_epoch()
-    before = bare_epoch()
-    started = {name: clock() for name, clock in clocks.items()}
     nobody = np.empty(0, dtype=np.int64)
     train(
         network,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from lymphoscope.encoders.encoder import SHIPPED, create_encoder
+from lymphoscope.encoders.encoder import create_encoder
+from lymphoscope.encoders.kept import SHIPPED
 from lymphoscope.report.encoder_card import card_files, card_key
 
 _IMAGES = "../images/"
