@@ -4,8 +4,8 @@ Each row is computed in a fresh process and written to the table at once; a row 
 measured again, and rows that are not asked for stay, so that the table can be made in pieces. It is written
 as CSV and Markdown; both carry the SHA-256 of the rows and the last command.
 
-    lymphoscope synthesize cohorts/default
-    lymphoscope synthesize cohorts/strong --effect 2
+    lymphoscope synthesize cohorts/default --test 0 --cells 24
+    lymphoscope synthesize cohorts/strong --test 0 --cells 40 --patients 300 --effect 3
     python benchmarks/results.py --cohort cohorts/dev --cohort cohorts/default --cohort cohorts/strong \\
         --learned dev=0.6 --learned strong=0.9
     python benchmarks/results.py --check benchmarks/results/networks.md
