@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--clusters", type=int, default=20)
     parser.add_argument("--merged", type=int, default=15)
     parser.add_argument("--neighbours", type=int, default=20)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--self-labelling-epochs", type=int, default=10)
     parser.add_argument("--entropy-weight", type=float, default=5.0)
     parser.add_argument("--learning-rate", type=float, default=3e-4)

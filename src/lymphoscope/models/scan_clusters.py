@@ -79,8 +79,8 @@ class ScanClusters(TransductiveClassifier):
     temperature : of the contrastive loss.
     clustering_epochs : of learning to agree with neighbours.
     self_labelling_epochs : of learning from confident cells.
-    batch_size : cells, in these two steps.
-    learning_rate : of Adam, in these two steps.
+    batch_size : cells, in this last step.
+    learning_rate : of Adam, in this last step.
     entropy_weight : how much an even use of the clusters counts beside the agreement of neighbours.
     confidence : probability at and above which a cell counts as confident.
     least_evenness : entropy of the clusters' use over its largest value, below which they have collapsed.
@@ -118,7 +118,7 @@ class ScanClusters(TransductiveClassifier):
         pretext_batch_size: Annotated[int, Ge(2)] = 256,
         pretext_learning_rate: Annotated[float, Gt(0)] = 1e-3,
         temperature: Annotated[float, Gt(0)] = 0.1,
-        clustering_epochs: Annotated[int, Ge(1)] = 50,
+        clustering_epochs: Annotated[int, Ge(1)] = 60,
         self_labelling_epochs: Annotated[int, Ge(0)] = 30,
         batch_size: Annotated[int, Ge(2)] = 128,
         learning_rate: Annotated[float, Gt(0)] = 3e-4,

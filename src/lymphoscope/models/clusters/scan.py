@@ -1,6 +1,9 @@
 """Clusters that neighbours agree on, then learned from their own most confident cells (SCAN).
 
-Van Gansbeke, Vandenhende, Georgoulis, Proesmans & Van Gool 2020, arXiv:2005.12320, sections 2.2 and 2.3.
+Van Gansbeke, Vandenhende, Georgoulis, Proesmans & Van Gool 2020, arXiv:2005.12320, sections 2.2 and 2.3. One
+thing is otherwise: there the second step trains the backbone too, on tens of thousands of pictures. A few
+thousand cells are too few for that. Their features are forgotten faster than clusters are found
+(`benchmarks/cell_clusters.py`), so the backbone rests until the third step.
 """
 
 from __future__ import annotations
@@ -10,18 +13,23 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 
 from lymphoscope.cohort.bags import FloatArray, IntArray
 from lymphoscope.models.clusters.cells import Cells, all_features, colours, features, order, random_batches
 from lymphoscope.models.clusters.contrastive import STRONG
-from lymphoscope.models.image_inputs import AUGMENTATIONS
 from lymphoscope.models.networks.base import CellNetwork
 from lymphoscope.training.augmentation import Augmentation
 from lymphoscope.training.schedules import make_optimiser
 
 _SMALLEST = 1e-8
 """Below this a probability has no logarithm worth having."""
+
+_LENGTH = 8.0
+"""Of the features that heads see: neighbours are found by angle, and so are clusters."""
+
+_HEAD_RATE, _BATCH = 0.01, 512
+"""Adam's, in the second step. Batches are large, since the entropy of their mean stands for that of all."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +42,10 @@ class ScanSettings:
     heads : linear layers that learn side by side; the one of lowest loss is kept.
     entropy_weight : λ of `scan_loss`.
     epochs, self_labelling_epochs : of the second and of the third step.
+    batch_size, learning_rate, weight_decay : of Adam in the third step; the second has a rate of its own, for
+        linear layers on features that stay, and batches of `_BATCH` cells.
     confidence : least highest probability of a cell that the third step learns from.
-    weak, strong : changes of the cells in the second and in the third step.
+    strong : changes of the cells in the third step.
     """
 
     clusters: int = 20
@@ -47,12 +57,11 @@ class ScanSettings:
     learning_rate: float = 3e-4
     weight_decay: float = 1e-4
     confidence: float = 0.99
-    weak: Augmentation = AUGMENTATIONS["flips"]
     strong: Augmentation = STRONG
 
 
 class ClusterHeads(nn.Module):
-    """Linear layers side by side from the features of a cell to logits of clusters."""
+    """Linear layers side by side from the direction of a cell's features to logits of clusters."""
 
     def __init__(self, n_features: int, n_clusters: int, n_heads: int) -> None:
         super().__init__()
@@ -61,7 +70,8 @@ class ClusterHeads(nn.Module):
 
     def forward(self, seen: Tensor) -> Tensor:
         """(n, n_features) → (n, n_heads, n_clusters)."""
-        return self.layer(seen).view(len(seen), -1, self.n_clusters)
+        direction = _LENGTH * normalize(seen.float(), dim=1)
+        return self.layer(direction).view(len(seen), -1, self.n_clusters)
 
     @torch.no_grad()
     def only(self, head: int) -> ClusterHeads:
@@ -92,7 +102,7 @@ def scan_loss(anchors: Tensor, neighbours: Tensor, entropy_weight: float) -> Ten
 def train_heads(
     network: CellNetwork, cells: Cells, neighbours: IntArray, settings: ScanSettings, seed: int
 ) -> tuple[ClusterHeads, FloatArray]:
-    """The second step: backbone, in place, and heads learn clusters that neighbours share.
+    """The second step: heads learn clusters that neighbours share; the backbone rests.
 
     Parameters
     ----------
@@ -103,22 +113,21 @@ def train_heads(
     heads : only the one whose loss over all cells is lowest.
     losses : mean loss per epoch over heads and batches, (epochs,).
     """
-    heads = _new_heads(network, cells, settings, seed)
-    optimiser = _optimiser(network, heads, settings)
+    seen = all_features(network, cells).clone()  # made for looking, and to be learned from now
+    heads = _new_heads(seen.shape[1], settings, seed).to(cells.device)
+    optimiser = make_optimiser(heads.parameters(), "adam", _HEAD_RATE, 0.0)
     losses = []
     for epoch in range(settings.epochs):
-        network.train()
-        rng, chance, total = order(seed, epoch), colours(seed, epoch), 0.0
-        for places in random_batches(len(cells), settings.batch_size, rng):
+        rng, total = order(seed, epoch), 0.0
+        for places in random_batches(len(cells), _BATCH, rng):
             beside = neighbours[places, rng.integers(neighbours.shape[1], size=len(places))]
-            seen = cells.changed(np.concatenate([places, beside]), settings.weak, chance)
-            first, second = heads(features(network, seen)).chunk(2)
+            first, second = heads(seen[np.concatenate([places, beside])]).chunk(2)
             loss = scan_loss(first, second, settings.entropy_weight).sum()
             _step(optimiser, loss)
             total += loss.item() * len(places) / settings.heads
         losses.append(total / len(cells))
-    logits = all_logits(network, heads, cells)
-    each = scan_loss_of_all(logits, neighbours, settings.entropy_weight)
+    with torch.inference_mode():
+        each = scan_loss_of_all(heads(seen), neighbours, settings.entropy_weight)
     return heads.only(int(each.argmin())), np.array(losses)
 
 
@@ -136,7 +145,8 @@ def self_label(
     share of confident cells before each epoch, (self_labelling_epochs,). Nothing is learned from fewer than
     two.
     """
-    optimiser = _optimiser(network, head, settings)
+    parameters = [*network.parameters(), *head.parameters()]
+    optimiser = make_optimiser(parameters, "adam", settings.learning_rate, settings.weight_decay)
     shares = []
     for epoch in range(settings.self_labelling_epochs):
         highest, label = all_logits(network, head, cells)[:, 0].softmax(dim=1).max(dim=1)
@@ -169,16 +179,10 @@ def scan_loss_of_all(logits: Tensor, neighbours: IntArray, entropy_weight: float
     return torch.stack([scan_loss(logits, logits[beside], entropy_weight) for beside in places]).mean(dim=0)
 
 
-def _new_heads(network: CellNetwork, cells: Cells, settings: ScanSettings, seed: int) -> ClusterHeads:
-    width = all_features(network, cells.some(np.arange(1))).shape[1]
+def _new_heads(width: int, settings: ScanSettings, seed: int) -> ClusterHeads:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ClusterHeads(width, settings.clusters, settings.heads).to(cells.device)
-
-
-def _optimiser(network: CellNetwork, heads: ClusterHeads, settings: ScanSettings) -> torch.optim.Optimizer:
-    parameters = [*network.parameters(), *heads.parameters()]
-    return make_optimiser(parameters, "adam", settings.learning_rate, settings.weight_decay)
+        return ClusterHeads(width, settings.clusters, settings.heads)
 
 
 def _step(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
