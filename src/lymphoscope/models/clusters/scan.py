@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from lymphoscope.cohort.bags import FloatArray, IntArray
 from lymphoscope.models.clusters.cells import Cells, all_features, colours, features, order, random_batches
-from lymphoscope.models.clusters.contrastive import STRONG
+from lymphoscope.models.image_inputs import AUGMENTATIONS
 from lymphoscope.models.networks.base import CellNetwork
 from lymphoscope.training.augmentation import Augmentation
 from lymphoscope.training.schedules import make_optimiser
@@ -45,7 +45,8 @@ class ScanSettings:
     batch_size, learning_rate, weight_decay : of Adam in the third step; the second has a rate of its own, for
         linear layers on features that stay, and batches of `_BATCH` cells.
     confidence : least highest probability of a cell that the third step learns from.
-    strong : changes of the cells in the third step.
+    views : changes of the cells in the third step. The paper's strong ones undid the clusters of a few
+        thousand cells; mirroring and quarter turns do not.
     """
 
     clusters: int = 20
@@ -57,7 +58,7 @@ class ScanSettings:
     learning_rate: float = 3e-4
     weight_decay: float = 1e-4
     confidence: float = 0.99
-    strong: Augmentation = STRONG
+    views: Augmentation = AUGMENTATIONS["flips"]
 
 
 class ClusterHeads(nn.Module):
@@ -137,7 +138,7 @@ def self_label(
     """The third step: backbone and head, in place, learn the clusters of the cells they are sure of.
 
     Before every epoch all cells are looked at unchanged; those with a highest probability of at least
-    `settings.confidence` have that cluster as their label, and are learned in strongly changed views with a
+    `settings.confidence` have that cluster as their label, and are learned in changed views with a
     cross-entropy in which all clusters weigh the same (section 2.3).
 
     Returns
@@ -159,7 +160,7 @@ def self_label(
         network.train()
         rng, chance = order(seed, epoch), colours(seed, epoch)
         for places in random_batches(len(sure), settings.batch_size, rng):
-            logits = head(features(network, cells.changed(sure[places], settings.strong, chance)))[:, 0]
+            logits = head(features(network, cells.changed(sure[places], settings.views, chance)))[:, 0]
             target = torch.from_numpy(labels[places]).to(cells.device)
             _step(optimiser, cross_entropy(logits, target, weight=weight))
     network.eval()
