@@ -105,11 +105,12 @@ def foreign_control(
         embeddings = _embedded(network, photographs)
         told = head(torch.from_numpy(embeddings).float().to(device)).argmax(dim=1)
         return {
-            "spread_over_own": _spread(embeddings) / _spread(_embedded(network, own)),
+            "spread_over_own": _spread(embeddings) / own_spread,
             "told": {name: int((told == i).sum()) for i, name in enumerate(classes)},
         }
 
     with torch.inference_mode():
+        own_spread = _spread(_embedded(network, own))
         return {
             "cells": len(foreign),
             "distance": theirs.distance(learned),

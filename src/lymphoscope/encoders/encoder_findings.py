@@ -33,8 +33,9 @@ class AdaptedOnThesePatients(Finding):
     title: ClassVar[str] = "Encoder has seen these patients' cells"
     severity: ClassVar[Severity] = Severity.WARNING
     remedy: ClassVar[str] = (
-        "Measure with an encoder that was adapted on other patients (`lymphoscope encoder adapt --patients "
-        "unlabelled`), or with the recipe `encoder-adapted-mean`, which adapts in every fold anew."
+        "Measure with an encoder that was adapted or matched to other patients (`--patients unlabelled` of "
+        "`lymphoscope encoder adapt` and `match`), or with the recipe `encoder-adapted-mean`, which adapts "
+        "in every fold anew."
     )
 
 

@@ -20,8 +20,7 @@ from lymphoscope.cohort.progress import Progress
 from lymphoscope.encoders.adapted import folder_with_card, write_adapted
 from lymphoscope.encoders.architectures import ConvolutionalEmbedder
 from lymphoscope.encoders.colours import Colours
-from lymphoscope.encoders.encoder import read_encoder
-from lymphoscope.encoders.kept import COLOUR_MAP, COLOURS, put_colours, read_embedder
+from lymphoscope.encoders.kept import COLOUR_MAP, COLOURS, card_architecture, put_colours, read_embedder
 from lymphoscope.errors import InputError
 
 
@@ -80,8 +79,7 @@ def match_encoder(
             found=f"a {card['architecture']['kind']}" + ("" if learned else " whose card lacks its colours"),
             allowed="residual and convnext, trained by a `lymphoscope encoder train` that measures colours",
         )
-    size = read_encoder(folder, name=folder.name).image_size
-    crops = store.crops(size, jobs=jobs, progress=progress)
+    crops = store.crops(card_architecture(card).image_size, jobs=jobs, progress=progress)
     theirs = Colours.of(crops if cells is None else crops[chosen])
     wanted = Colours.from_dict(learned)
     preprocessing = card["preprocessing"] | {COLOUR_MAP: theirs.map_to(wanted).tolist()}

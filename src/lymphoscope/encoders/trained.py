@@ -131,11 +131,12 @@ def train_encoder(
 
 @dataclass(frozen=True)
 class _Measured:
-    """What was measured on the validation cells, per task, and with controls by name."""
+    """What was measured on the validation cells, by task and control; colours on the others."""
 
     scores: tuple[TaskScore, ...]
     calibrations: tuple[TaskCalibration, ...]
     controls: dict[str, Any]
+    colours: Colours
 
 
 def _measure(
@@ -146,21 +147,21 @@ def _measure(
     foreign_scale: float,
     seed: int,
 ) -> _Measured:
-    cells, tasks = splits.validation, splits.tasks
+    cells, tasks, colours = splits.validation, splits.tasks, Colours.of(splits.training.images)
     logits = task_logits(network, cells.images, NORMALISATION, device)
     controls = {
         "background": background_control(network, cells, NORMALISATION, device),
         "stain": stain_control(network, cells, NORMALISATION, device, seed),
     }
     if foreign is not None:
-        learned = Colours.of(splits.training.images)
         controls["foreign"] = {"scale": foreign_scale} | foreign_control(
-            network, cells, foreign, learned, tasks[0].classes, NORMALISATION, device
+            network, cells, foreign, colours, tasks[0].classes, NORMALISATION, device
         )
     return _Measured(
         tuple(task_scores(logits, cells, splits.training.targets, tasks)),
         tuple(calibrate(each, target) for each, target in zip(logits, cells.targets.T, strict=True)),
         controls,
+        colours,
     )
 
 
@@ -210,7 +211,7 @@ def _card(
         "preprocessing": {
             "image_size": architecture.image_size,
             "normalisation": asdict(NORMALISATION),
-            COLOURS: Colours.of(splits.training.images).as_dict(),
+            COLOURS: measured.colours.as_dict(),
         },
         "training": settings.as_dict()
         | {"augmentation": asdict(AUGMENTATION), "appearance": asdict(APPEARANCE), "losses": list(losses)},
