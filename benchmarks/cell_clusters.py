@@ -118,7 +118,7 @@ def scan(
         self_labelling_epochs=arguments.self_labelling_epochs,
         entropy_weight=arguments.entropy_weight,
         learning_rate=arguments.learning_rate,
-        confidence=arguments.confidence,
+        surest=arguments.surest,
     )
     done = replace(PretextSettings(), epochs=0)
     start = time.time()
@@ -127,7 +127,7 @@ def scan(
     )
     said = "collapsed" if found.collapsed else "not collapsed"
     print(f"clusters: {said}, evenness {np.round(found.evenness, 2).tolist()}, {time.time() - start:.0f} s")
-    print(f"confident before each epoch: {np.round(found.confident, 2).tolist()}")
+    print(f"highest probability before each epoch, in the mean: {np.round(found.certainty, 2).tolist()}")
     groups = merge_clusters(cluster_probabilities(found.network, found.head, taught), arguments.merged)
     p = cluster_probabilities(found.network, found.head, scored)
     return {"SCAN": p.argmax(axis=1), "SCAN, merged": merged(p, groups).argmax(axis=1)}
@@ -151,10 +151,10 @@ def main() -> None:
     parser.add_argument("--merged", type=int, default=15)
     parser.add_argument("--neighbours", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--self-labelling-epochs", type=int, default=10)
+    parser.add_argument("--self-labelling-epochs", type=int, default=6)
     parser.add_argument("--entropy-weight", type=float, default=5.0)
-    parser.add_argument("--learning-rate", type=float, default=3e-4)
-    parser.add_argument("--confidence", type=float, default=0.99)
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--surest", type=float, default=0.5)
     parser.add_argument("--only-pretext", action="store_true", help="stop when the backbone is kept")
     parser.add_argument("--without-morphology", action="store_true")
     parser.add_argument("--seed", type=int, default=0)

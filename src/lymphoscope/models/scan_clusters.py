@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le
 from sklearn.base import clone
 
 from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
@@ -78,11 +78,11 @@ class ScanClusters(TransductiveClassifier):
     pretext_learning_rate : of Adam, falling to 0 by cosine.
     temperature : of the contrastive loss.
     clustering_epochs : of learning to agree with neighbours.
-    self_labelling_epochs : of learning from confident cells.
+    self_labelling_epochs : of learning from the surest cells.
     batch_size : cells, in this last step.
     learning_rate : of Adam, in this last step.
     entropy_weight : how much an even use of the clusters counts beside the agreement of neighbours.
-    confidence : probability at and above which a cell counts as confident.
+    surest : share of every cluster's cells that are learned from in this last step, the surest of them.
     least_evenness : entropy of the clusters' use over its largest value, below which they have collapsed.
     restarts : at most, after a collapse.
     classifiers : names of those to compare; None compares all of scikit-learn's that fit.
@@ -119,11 +119,11 @@ class ScanClusters(TransductiveClassifier):
         pretext_learning_rate: Annotated[float, Gt(0)] = 1e-3,
         temperature: Annotated[float, Gt(0)] = 0.1,
         clustering_epochs: Annotated[int, Ge(1)] = 60,
-        self_labelling_epochs: Annotated[int, Ge(0)] = 30,
+        self_labelling_epochs: Annotated[int, Ge(0)] = 6,
         batch_size: Annotated[int, Ge(2)] = 128,
-        learning_rate: Annotated[float, Gt(0)] = 3e-4,
+        learning_rate: Annotated[float, Gt(0)] = 1e-4,
         entropy_weight: Annotated[float, Ge(0)] = 5.0,
-        confidence: Annotated[float, Gt(0), Lt(1)] = 0.99,
+        surest: Annotated[float, Gt(0), Le(1)] = 0.5,
         least_evenness: Annotated[float, Ge(0), Le(1)] = 0.5,
         restarts: Annotated[int, Ge(0)] = 2,
         classifiers: tuple[str, ...] | None = None,
@@ -151,7 +151,7 @@ class ScanClusters(TransductiveClassifier):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.entropy_weight = entropy_weight
-        self.confidence = confidence
+        self.surest = surest
         self.least_evenness = least_evenness
         self.restarts = restarts
         self.classifiers = classifiers
@@ -220,7 +220,7 @@ class ScanClusters(TransductiveClassifier):
             collapsed=found.collapsed,
             pretext_losses=found.pretext_losses,
             losses=found.losses,
-            confident=found.confident,
+            certainty=found.certainty,
             transductive=unlabelled is not None,
             patients=patients,
         )
@@ -366,7 +366,7 @@ class ScanClusters(TransductiveClassifier):
             self_labelling_epochs=self.self_labelling_epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
-            confidence=self.confidence,
+            surest=self.surest,
         )
 
     def _cells(self, bags: Bags, rows: IntArray) -> Cells:

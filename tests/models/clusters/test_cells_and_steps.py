@@ -10,7 +10,13 @@ from lymphoscope.models.clusters import search
 from lymphoscope.models.clusters.cells import Cells, random_batches, shrunk
 from lymphoscope.models.clusters.contrastive import PretextSettings, train_pretext
 from lymphoscope.models.clusters.neighbours import nearest_neighbours
-from lymphoscope.models.clusters.scan import ClusterHeads, ScanSettings, scan_loss, scan_loss_of_all
+from lymphoscope.models.clusters.scan import (
+    ClusterHeads,
+    ScanSettings,
+    scan_loss,
+    scan_loss_of_all,
+    surest_cells,
+)
 from lymphoscope.models.clusters.search import CollapseRule, cluster_probabilities, evenness, find_clusters
 from lymphoscope.models.conformance import example_bags
 from lymphoscope.models.networks.base import CellNetwork, create_network
@@ -117,8 +123,15 @@ SCAN = ScanSettings(
     self_labelling_epochs=2,
     batch_size=30,
     learning_rate=1e-3,
-    confidence=0.8,
 )
+
+
+def test_the_surest_share_of_each_cluster_is_taken_and_at_least_one_cell() -> None:
+    highest = np.array([0.9, 0.5, 0.7, 0.6, 0.3, 0.4])
+    cluster = np.array([2, 0, 2, 2, 4, 0])
+    assert surest_cells(highest, cluster, 0.5).tolist() == [0, 1, 2, 4]
+    assert surest_cells(highest, cluster, 1.0).tolist() == list(range(6))
+    assert surest_cells(highest, cluster, 0.01).tolist() == [0, 1, 4]
 
 
 def test_planted_kinds_of_cells_are_found_without_labels() -> None:

@@ -19,7 +19,7 @@ class ClusterParts:
     Attributes
     ----------
     groups : merged cluster of each cluster, (n_clusters,).
-    evenness, kept, collapsed, pretext_losses, losses, confident : as in `Found`.
+    evenness, kept, collapsed, pretext_losses, losses, certainty : as in `Found`.
     transductive : cells of other patients than the labelled ones had a say in the clusters.
     """
 
@@ -30,7 +30,7 @@ class ClusterParts:
     collapsed: bool
     pretext_losses: FloatArray
     losses: FloatArray
-    confident: FloatArray
+    certainty: FloatArray
     transductive: bool
     patients: PatientClassifier
 

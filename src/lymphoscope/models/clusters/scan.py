@@ -1,9 +1,10 @@
-"""Clusters that neighbours agree on, then learned from their own most confident cells (SCAN).
+"""Clusters that neighbours agree on, then learned from their own surest cells (SCAN).
 
-Van Gansbeke, Vandenhende, Georgoulis, Proesmans & Van Gool 2020, arXiv:2005.12320, sections 2.2 and 2.3. One
-thing is otherwise: there the second step trains the backbone too, on tens of thousands of pictures. A few
-thousand cells are too few for that. Their features are forgotten faster than clusters are found
-(`benchmarks/cell_clusters.py`), so the backbone rests until the third step.
+Van Gansbeke, Vandenhende, Georgoulis, Proesmans & Van Gool 2020, arXiv:2005.12320, sections 2.2 and 2.3. Two
+things are otherwise, since a few thousand cells are fewer than the tens of thousands of pictures there
+(`benchmarks/cell_clusters.py`). The second step does not train the backbone, which forgot its features faster
+than clusters were found. The third takes the surest share of every cluster, not all cells above one
+probability: clusters of which no cell was as sure as that were lost.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class ScanSettings:
     epochs, self_labelling_epochs : of the second and of the third step.
     batch_size, learning_rate, weight_decay : of Adam in the third step; the second has a rate of its own, for
         linear layers on features that stay, and batches of `_BATCH` cells.
-    confidence : least highest probability of a cell that the third step learns from.
+    surest : share of every cluster's cells, those of highest probability, that the third step learns from.
     views : changes of the cells in the third step. The paper's strong ones undid the clusters of a few
         thousand cells; mirroring and quarter turns do not.
     """
@@ -53,11 +54,11 @@ class ScanSettings:
     heads: int = 10
     entropy_weight: float = 5.0
     epochs: int = 50
-    self_labelling_epochs: int = 20
+    self_labelling_epochs: int = 6
     batch_size: int = 128
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-4
     weight_decay: float = 1e-4
-    confidence: float = 0.99
+    surest: float = 0.5
     views: Augmentation = AUGMENTATIONS["flips"]
 
 
@@ -137,24 +138,21 @@ def self_label(
 ) -> FloatArray:
     """The third step: backbone and head, in place, learn the clusters of the cells they are sure of.
 
-    Before every epoch all cells are looked at unchanged; those with a highest probability of at least
-    `settings.confidence` have that cluster as their label, and are learned in changed views with a
-    cross-entropy in which all clusters weigh the same (section 2.3).
+    Before every epoch all cells are looked at unchanged; the surest of every cluster (`surest_cells`) have it
+    as their label, and are learned in changed views with a cross-entropy in which all clusters weigh the same
+    (section 2.3).
 
     Returns
     -------
-    share of confident cells before each epoch, (self_labelling_epochs,). Nothing is learned from fewer than
-    two.
+    highest probability of a cell before each epoch, in the mean over cells, (self_labelling_epochs,).
     """
     parameters = [*network.parameters(), *head.parameters()]
     optimiser = make_optimiser(parameters, "adam", settings.learning_rate, settings.weight_decay)
-    shares = []
+    certainty = []
     for epoch in range(settings.self_labelling_epochs):
         highest, label = all_logits(network, head, cells)[:, 0].softmax(dim=1).max(dim=1)
-        sure = np.flatnonzero(highest.cpu().numpy() >= settings.confidence)
-        shares.append(len(sure) / len(cells))
-        if len(sure) < 2:
-            continue
+        certainty.append(float(highest.mean()))
+        sure = surest_cells(highest.cpu().numpy(), label.cpu().numpy(), settings.surest)
         labels = label.cpu().numpy()[sure]
         weight = _balancing(labels, settings.clusters).to(cells.device)
         network.train()
@@ -164,7 +162,21 @@ def self_label(
             target = torch.from_numpy(labels[places]).to(cells.device)
             _step(optimiser, cross_entropy(logits, target, weight=weight))
     network.eval()
-    return np.array(shares)
+    return np.array(certainty)
+
+
+def surest_cells(highest: FloatArray, cluster: IntArray, share: float) -> IntArray:
+    """Places of the cells of highest probability in each cluster, ascending.
+
+    Parameters
+    ----------
+    highest, cluster : each cell's highest probability and the cluster that has it, (n_cells,).
+    share : of each cluster's cells, above 0 and at most 1; rounded up, so that no cluster goes without.
+    """
+    best_first = np.lexsort((-highest, cluster))
+    counts = np.bincount(cluster)
+    rank = np.arange(len(cluster)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.sort(best_first[rank < np.ceil(share * counts)[cluster[best_first]]])
 
 
 @torch.inference_mode()

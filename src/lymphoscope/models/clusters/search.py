@@ -43,7 +43,7 @@ class Found:
     evenness : of every attempt, (n_attempts,).
     kept : number of the attempt that was kept, from 0.
     collapsed : whether even that one had collapsed.
-    pretext_losses, losses, confident : per epoch of the three steps; the last two of the kept attempt.
+    pretext_losses, losses, certainty : per epoch of the three steps; the last two of the kept attempt.
     """
 
     network: CellNetwork
@@ -53,7 +53,7 @@ class Found:
     collapsed: bool
     pretext_losses: FloatArray
     losses: FloatArray
-    confident: FloatArray
+    certainty: FloatArray
 
 
 def evenness(cluster: IntArray, n_clusters: int) -> float:
@@ -106,10 +106,10 @@ def _attempt(
     pretext_losses: FloatArray,
 ) -> Found:
     head, losses = train_heads(network, cells, beside, settings, seed)
-    confident = self_label(network, head, cells, settings, seed)
+    certainty = self_label(network, head, cells, settings, seed)
     cluster = all_logits(network, head, cells)[:, 0].argmax(dim=1).cpu().numpy()
     even = np.array([evenness(cluster, settings.clusters)])
-    return Found(network.eval(), head.eval(), even, 0, False, pretext_losses, losses, confident)
+    return Found(network.eval(), head.eval(), even, 0, False, pretext_losses, losses, certainty)
 
 
 def _seed(seed: int, stage: int) -> int:
