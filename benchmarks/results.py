@@ -38,6 +38,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lymphoscope.encoders.kept import SHIPPED
 from lymphoscope.evaluation.evaluator import evaluate
 from lymphoscope.evaluation.ladder import DEFAULT_LADDER
@@ -48,6 +50,7 @@ from lymphoscope.models.base import EpochClassifier
 from lymphoscope.models.registry import create_model, list_models, public_name, recipe_info, with_budget
 from lymphoscope.pipeline.preparation import Prepared, default_cache, prepare
 from lymphoscope.stats.intervals import Interval
+from lymphoscope.training.curves import Epoch
 from network_trials import image_recipes, needs_weights
 from process_memory import watched
 from results_table import Row, Table, check, read, versions_text, write
@@ -84,6 +87,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         "reactive": found.overall.n_reactive,
         **_interval("ba", found.overall.balanced_accuracy),
         **_interval("auc", found.overall.auc),
+        "fitted_ba": fitted(histories),
         "zone_malignant": found.overlap.n_malignant,
         "zone_reactive": found.overlap.n_reactive,
         **_interval("zone_auc", found.overlap.auc),
@@ -93,6 +97,12 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         "epochs": " ".join(map(str, chosen)),
         "of_epochs": max((len(history) for history in histories), default=None),
     }
+
+
+def fitted(histories: Sequence[Sequence[Epoch]]) -> float | None:
+    """Balanced accuracy of the patients trained on in the last epoch of each fold, in the mean over folds."""
+    last = [history[-1].training.balanced_accuracy for history in histories]
+    return round(float(np.mean(last)), 4) if last else None
 
 
 def _interval(name: str, interval: Interval | None) -> dict[str, float | None]:

@@ -15,7 +15,10 @@ from typing import get_args, get_type_hints
 from lymphoscope.files import sha256_bytes, write_text
 
 STATES = ("measured", "needs weights", "failed")
-_SHARES = [f"{name}{end}" for name in ("ba", "auc", "zone_auc") for end in ("", "_low", "_high")]
+_SHARES = [
+    *(f"{name}{end}" for name in ("ba", "auc", "zone_auc") for end in ("", "_low", "_high")),
+    "fitted_ba",
+]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Row:
     learned : whether the AUC's lower bound is above the aim of the cohort; empty where there is none.
     train_s, wall_s : seconds of training, summed over folds; of the whole row.
     peak_mb : anonymous memory of the process tree.
+    fitted_ba : balanced accuracy of the patients that were trained on, in the last epoch, augmented as they
+        were; mean over folds. Empty for recipes without epochs.
     epochs, of_epochs : the epoch chosen in each fold, separated by spaces; the most that were trained.
     jobs, threads : processes, and threads of each.
     load : of the machine when the row was begun.
@@ -59,6 +64,7 @@ class Row:
     zone_auc_low: float | None = None
     zone_auc_high: float | None = None
     learned: str = ""
+    fitted_ba: float | None = None
     train_s: float | None = None
     wall_s: float | None = None
     peak_mb: int | None = None
@@ -150,7 +156,8 @@ def markdown(table: Table) -> str:
         [
             *parts,
             "Balanced accuracy (BA) and AUC of patients that the model had not seen, with 95 % intervals "
-            "over patients; AUC zone: patients with at most 10.47 × 10⁹ lymphocytes/L. Training: summed over "
+            "over patients; AUC zone: patients with at most 10.47 × 10⁹ lymphocytes/L. Fitted: BA of the "
+            "very patients that were trained on, in the last epoch. Training: summed over "
             "folds; for recipes without epochs, fitting and predicting. MB: anonymous memory, all together. "
             "Epoch: the one chosen on patients held out within the training patients, fold by fold. Recipes "
             "stand in the order of the program, not of their results; a single hold-out cannot be compared "
@@ -202,16 +209,28 @@ def _section(cohort: str, rows: list[Row]) -> str:
         for row in rows
         if row.status == "measured"
     }
-    head = ("Recipe", "Tested", "BA", "AUC", "AUC zone", "Learned", "Training s", "Wall s", "MB", "Epoch")
+    head = (
+        "Recipe",
+        "Tested",
+        "BA",
+        "AUC",
+        "AUC zone",
+        "Learned",
+        "Fitted",
+        "Training s",
+        "Wall s",
+        "MB",
+        "Epoch",
+    )
     lines = [f"## {cohort}\n", f"Content {rows[0].fingerprint}. Tested by {'; by '.join(sorted(tested))}.\n"]
-    lines += ["| " + " | ".join(head) + " |", "|---|---|---|---|---|---|--:|--:|--:|---|"]
+    lines += ["| " + " | ".join(head) + " |", "|---|---|---|---|---|---|--:|--:|--:|--:|---|"]
     lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
 def _cells(row: Row) -> Iterable[str]:
     if row.status != "measured":
-        return (f"`{row.recipe}`", row.status, *["–"] * 8)
+        return (f"`{row.recipe}`", row.status, *["–"] * 9)
     epochs = f"{row.epochs} of {row.of_epochs}" if row.epochs else "–"
     return (
         f"`{row.recipe}`",
@@ -220,6 +239,7 @@ def _cells(row: Row) -> Iterable[str]:
         row.interval("auc"),
         row.interval("zone_auc"),
         row.learned or "–",
+        "–" if row.fitted_ba is None else f"{row.fitted_ba:.3f}",
         f"{row.train_s:.1f}",
         f"{row.wall_s:.1f}",
         f"{row.peak_mb}",

@@ -7,6 +7,8 @@ from types import ModuleType
 
 import pytest
 
+from lymphoscope.training.curves import Epoch, Measured
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -47,6 +49,7 @@ def test_a_smoke_row_keeps_the_schema(smoke_table: Path, table_of: ModuleType) -
     assert 0 <= row.auc_low <= row.auc_high <= 1 and row.auc_low < row.auc_high
     assert len(row.epochs.split()) == 2 and row.of_epochs == 2
     assert row.train_s > 0 and row.wall_s >= row.train_s and row.peak_mb > 50
+    assert row.fitted_ba is not None and 0.0 <= row.fitted_ba <= 1.0 and waiting.fitted_ba is None
     assert row.learned == ("yes" if row.auc_low > 0.6 else "no")
     assert len(row.code) == 12 and "torch" in row.versions and row.seed == 0
     assert waiting.status == "needs weights" and waiting.auc is None
@@ -112,3 +115,16 @@ def test_rows_that_cannot_be_are_named(table_of: ModuleType) -> None:
         assert said in faults
     assert table_of.Row("frozen-resnet34", "cohort", "", "needs weights").faults() == []
     assert table_of.Row("x", "cohort", "", "needs weights", ba=0.5).faults()
+
+
+def test_fitted_is_what_the_last_epoch_of_each_fold_says_of_its_training_patients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import results
+
+    def epoch(number: int, accuracy: float) -> Epoch:
+        return Epoch(number, 0.1, Measured(0.5, accuracy, accuracy, accuracy), None, 8, 1.0)
+
+    assert results.fitted([[epoch(1, 0.5), epoch(2, 0.9)], [epoch(1, 0.7)]]) == 0.8
+    assert results.fitted([]) is None
