@@ -11,7 +11,8 @@ as CSV and Markdown; both carry the SHA-256 of the rows and the last command.
     python benchmarks/results.py --check benchmarks/results/networks.md
 
 Recipes on photographs run with `--budget`; the reference ladder stands above them, on the same folds. The
-encoder of a cohort made of cells that the shipped one has seen is named with `--encoder COHORT=FOLDER`. VGG,
+encoder of a cohort made of cells that the shipped one has seen is named with `--encoder COHORT=FOLDER`, also
+for recipes that go on training it; rows where it has seen them say "encoder not held out". VGG,
 ResNet-34 and DINOv2 are measured on a single hold-out of a fifth of the patients, because five folds of them
 take too long; their rows say so, and cannot be compared with the others closely. Recipes that need weights
 which somebody brings are listed, not measured, unless `--recipe NAME:weights=PATH` brings them. Where the
@@ -47,7 +48,15 @@ from lymphoscope.evaluation.pieces import describe_model
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.files import sha256_json
 from lymphoscope.models.base import EpochClassifier
-from lymphoscope.models.registry import create_model, list_models, public_name, recipe_info, with_budget
+from lymphoscope.models.registry import (
+    create_model,
+    list_models,
+    public_name,
+    recipe_info,
+    with_budget,
+    with_settings,
+)
+from lymphoscope.pipeline.page import not_held_out
 from lymphoscope.pipeline.preparation import Prepared, default_cache, prepare
 from lymphoscope.stats.intervals import Interval
 from lymphoscope.training.curves import Epoch
@@ -59,7 +68,7 @@ HOLDOUT = ("vgg16", "vgg19", "resnet34", "dinov2-adaptformer")
 """Recipes that are measured on a single hold-out."""
 
 HOLDOUT_SHARE = 0.2
-MADE_BY = ("training", "models", "evaluation", "stats")
+MADE_BY = ("cells", "cohort", "encoders", "evaluation", "models", "pipeline", "stats", "training")
 """Packages whose code decides what a row says."""
 
 
@@ -94,7 +103,8 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         "train_s": round(sum(trained) if histories else found.out_of_fold.seconds, 2),
         "wall_s": round(time.perf_counter() - began, 2),
         "optimistic": found.out_of_fold.optimistic,
-        "epochs": " ".join(map(str, chosen)),
+        "seen_before": bool(not_held_out(prepared, [(request["recipe"], model)])),
+        "epochs": "; ".join(map(str, chosen)),
         "of_epochs": max((len(history) for history in histories), default=None),
     }
 
@@ -126,9 +136,9 @@ def request_of(
         protocol = replace(protocol, kind="holdout", test_size=size)
     model = create_model(recipe)
     on_numbers = recipe_info(recipe).cell_input == "numbers"
-    brought = isinstance(model, EpochClassifier) and model.weights is not None
+    begins = model.begins_with() is not None
     return {
-        **({"weights": model.check_network().weights_sha256} if brought else {}),
+        **({"weights": model.built_on()} if begins else {}),
         "recipe": recipe,
         "model": describe_model(model),
         "folder": str(folder),
@@ -152,15 +162,12 @@ def row_of(request: dict[str, Any], learned: dict[str, float]) -> Row:
     output, peak = watched(command, env=threads, every_s=0.05)
     found = json.loads(output.splitlines()[-1])
     found |= {"peak_mb": round(peak), "code": code_hash(), "load": round(load, 1)}
-    low, optimistic = found["auc_low"], found.pop("optimistic")
-    network = recipe_info(request["recipe"]).cell_input == "images"
-    aim = learned.get(request["cohort"]) if network else None
-    return Row(
+    marks = {"optimistic": found.pop("optimistic"), "encoder not held out": found.pop("seen_before")}
+    row = Row(
         recipe=public_name(request["recipe"]),
         cohort=request["cohort"],
-        protocol=protocol_text(request["protocol"]) + (", optimistic" if optimistic else ""),
+        protocol=", ".join([protocol_text(request["protocol"]), *(name for name in marks if marks[name])]),
         status="measured",
-        learned="" if aim is None or low is None else ("yes" if low > aim else "no"),
         seed=request["protocol"]["seed"],
         jobs=request["jobs"],
         threads=request["threads"],
@@ -170,12 +177,27 @@ def row_of(request: dict[str, Any], learned: dict[str, float]) -> Row:
         key=key_of(request),
         **found,
     )
+    return judged(row, learned)
+
+
+def judged(row: Row, learned: dict[str, float]) -> Row:
+    """The row of a network with what the aim of its cohort says of it; as it is where there is no aim."""
+    aim = learned.get(row.cohort)
+    if aim is None or row.auc_low is None or recipe_info(row.recipe).cell_input != "images":
+        return row
+    return replace(row, learned="yes" if row.auc_low > aim else "no")
 
 
 def key_of(request: dict[str, Any]) -> str:
-    """What a row depends on, and on which machine's folders it does not."""
+    """What a row depends on, and on which machine's folders it does not: of weights the hash counts."""
     elsewhere = ("folder", "cache", "encoder_at")
-    return sha256_json({name: value for name, value in request.items() if name not in elsewhere})[:16]
+    plain = {name: value for name, value in request.items() if name not in elsewhere}
+    plain["recipe"] = public_name(request["recipe"])
+    if "weights" in request:
+        parameters = request["model"]["parameters"]
+        left = {name: value for name, value in parameters.items() if name not in ("weights", "encoder")}
+        plain["model"] = request["model"] | {"parameters": left}
+    return sha256_json(plain)[:16]
 
 
 def encoder_text(request: dict[str, Any]) -> str:
@@ -222,14 +244,18 @@ def all_rows(options: argparse.Namespace, learned: dict[str, float]) -> Iterator
         ready[folder] = prepare(folder, cache=cache, encoder=encoder, jobs=options.cores)
         ready[folder].require_no_errors()
         ready[folder].require_labels()
-    pairs = [(recipe, folder) for folder in options.cohort for recipe in recipes]
+    pairs = [
+        (on_encoder(recipe, encoder_of(folder, options)), folder)
+        for folder in options.cohort
+        for recipe in recipes
+    ]
     for recipe, folder in sorted(pairs, key=lambda pair: is_slow(pair[0])):
         request = request_of(recipe, ready[folder], folder, cache, options)
         if needs_weights(recipe):
             yield empty_row(request, "needs weights")
             continue
         if key_of(request) in kept:
-            yield kept[key_of(request)]
+            yield judged(kept[key_of(request)], learned)
             continue
         # Crops are cut here, so that a row's time and memory are its own.
         ready[folder].bags_for(create_model(recipe), jobs=options.cores)
@@ -238,6 +264,14 @@ def all_rows(options: argparse.Namespace, learned: dict[str, float]) -> Iterator
         except SystemExit as failure:
             print(failure, file=sys.stderr)
             yield empty_row(request, "failed")
+
+
+def on_encoder(recipe: str, encoder: str) -> str:
+    """The recipe beginning with the encoder of the cohort, where it would begin with the shipped one."""
+    model = create_model(recipe)
+    if encoder == SHIPPED or model.begins_with() != SHIPPED:
+        return recipe
+    return with_settings(recipe, {"weights" if isinstance(model, EpochClassifier) else "encoder": encoder})
 
 
 def is_slow(recipe: str) -> bool:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+from lymphoscope.cohort.findings import counted
 from lymphoscope.files import sha256_bytes, write_text
 
 STATES = ("measured", "needs weights", "failed")
@@ -38,7 +40,8 @@ class Row:
     peak_mb : anonymous memory of the process tree.
     fitted_ba : balanced accuracy of the patients that were trained on, in the last epoch, augmented as they
         were; mean over folds. Empty for recipes without epochs.
-    epochs, of_epochs : the epoch chosen in each fold, separated by spaces; the most that were trained.
+    epochs, of_epochs : those kept in each fold, separated by spaces, folds by semicolons; the most that were
+        trained.
     jobs, threads : processes, and threads of each.
     load : of the machine when the row was begun.
     fingerprint : of the cohort's content; code : of the code that measured the row.
@@ -149,9 +152,8 @@ def markdown(table: Table) -> str:
     parts += [
         _section(name, [row for row in table.rows if row.cohort == name]) for name in _cohorts(table.rows)
     ]
-    said = "".join(
-        f"- {each}\n" for each in sorted({f"{row.versions}; seed {row.seed}" for row in table.rows})
-    )
+    made = Counter(f"code {row.code}; {row.versions}; seed {row.seed}" for row in table.rows if row.code)
+    said = "".join(f"- {each} ({counted(n, 'row')})\n" for each, n in sorted(made.items()))
     return "\n".join(
         [
             *parts,
@@ -159,10 +161,11 @@ def markdown(table: Table) -> str:
             "over patients; AUC zone: patients with at most 10.47 × 10⁹ lymphocytes/L. Fitted: BA of the "
             "very patients that were trained on, in the last epoch. Training: summed over "
             "folds; for recipes without epochs, fitting and predicting. MB: anonymous memory, all together. "
-            "Epoch: the one chosen on patients held out within the training patients, fold by fold. Recipes "
-            "stand in the order of the program, not of their results; a single hold-out cannot be compared "
-            "with five folds.\n",
-            f"Measured with:\n\n{said}",
+            "Epoch: those kept, fold by fold. One alone was chosen, on patients held out within the training "
+            "patients or, of optimistic rows, on the ones that are scored; of several none was chosen: there "
+            "the learning rate ends a cycle, and the networks are averaged. Recipes stand in the order of "
+            "the program, not of their results; a single hold-out cannot be compared with five folds.\n",
+            f"Measured with the code, by its hash, and the versions of\n\n{said}",
             f"Last written by `{table.command}`; the same rows with every figure are in the CSV beside this "
             "file.\n",
             f"SHA-256 of the rows: `{_hash(_body(table.rows))}` "

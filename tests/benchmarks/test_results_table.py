@@ -128,3 +128,17 @@ def test_fitted_is_what_the_last_epoch_of_each_fold_says_of_its_training_patient
 
     assert results.fitted([[epoch(1, 0.5), epoch(2, 0.9)], [epoch(1, 0.7)]]) == 0.8
     assert results.fitted([]) is None
+
+
+def test_a_recipe_that_goes_on_training_the_shipped_encoder_begins_with_the_one_named_for_its_cohort(
+    monkeypatch: pytest.MonkeyPatch, tiny_encoder: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import results
+
+    named = str(tiny_encoder)
+    assert results.on_encoder("encoder-tuned@fast:tuning=whole", named).endswith(f",weights={named}")
+    assert results.on_encoder("encoder-adapted-mean", named) == f"encoder-adapted-mean:encoder={named}"
+    for recipe in ("cnn-clinical", "encoder-mean"):
+        assert results.on_encoder(recipe, named) == recipe
+    assert results.on_encoder("encoder-tuned", results.SHIPPED) == "encoder-tuned"

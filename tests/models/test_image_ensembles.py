@@ -54,6 +54,21 @@ def test_snapshots_are_taken_where_the_learning_rate_has_fallen() -> None:
 
 
 @pytest.mark.parametrize("recipe", ["cnn-clinical", "cnn-clinical-pooled"])
+def test_what_is_said_of_held_out_patients_is_averaged_over_versions_like_what_is_said_of_new_ones(
+    recipe: str,
+) -> None:
+    bags, y = example_bags(24, image_size=SIDE)
+    model = small(recipe, members=2, test_time=4).fit(bags, y)
+    plain = small(recipe, members=2).fit(bags, y)
+    assert not np.allclose(model.inner_oof_, plain.inner_oof_, atol=1e-6)
+    order, sides = model._sides(bags, y, len(bags))
+    held_out = sides[0][1]
+    model.networks_, calibration = model.networks_[:1], model.calibration_
+    assert model.predict_proba(bags[held_out])[:, 1] == pytest.approx(model.inner_oof_[held_out], abs=1e-5)
+    assert calibration == model.calibration_ and len(order) == 24
+
+
+@pytest.mark.parametrize("recipe", ["cnn-clinical", "cnn-clinical-pooled"])
 def test_the_score_is_the_mean_of_the_networks(recipe: str) -> None:
     bags, y = example_bags(24, image_size=SIDE)
     model = small(recipe, members=3).fit(bags, y)

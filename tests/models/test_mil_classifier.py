@@ -80,6 +80,14 @@ def test_missing_numbers_are_the_mean_and_photographs_are_refused() -> None:
         create_model("mil-mean", head="abmill").check_network()  # type: ignore[attr-defined]
 
 
+def test_the_reports_rule_sees_the_columns_that_the_honest_one_sees() -> None:
+    bags, y = example_bags(24)
+    named = tuple(f"background_{i}" if i % 2 else f"cell_{i}" for i in range(bags.cells.shape[1]))
+    model = create_model("mil-mean", epochs=2, selection="scored-fold", patience=None)
+    found = out_of_fold(model, replace(bags, columns=named), y, Protocol(folds=2, repeats=1).splits(y))
+    assert found.optimistic and np.isfinite(found.probability).all()
+
+
 def test_folds_keep_the_curves_and_the_gate() -> None:
     bags, y = example_bags(24)
     model = create_model("mil-abmil", epochs=3, patience=None, fusion="gate")

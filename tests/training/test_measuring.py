@@ -12,7 +12,13 @@ import torch
 from lymphoscope.training.choice import kept_epochs, learning_rate, out_of_patience, selected_epoch
 from lymphoscope.training.curves import Epoch, Measured
 from lymphoscope.training.machine import beside, same_bits
-from lymphoscope.training.measuring import Tally, class_shares, class_weights, prior_log_odds
+from lymphoscope.training.measuring import (
+    Tally,
+    class_shares,
+    class_weights,
+    counted_labels,
+    prior_log_odds,
+)
 from lymphoscope.training.prediction import CellData
 from lymphoscope.training.settings import TrainingSettings
 
@@ -29,6 +35,22 @@ def test_balanced_training_has_even_odds_and_so_has_validation(balance: Any) -> 
     reactive, malignant = class_shares(Y, settings)
     assert reactive * (Y == 0).sum() == pytest.approx(malignant * (Y == 1).sum())
     assert odds(Y, balance=balance) == pytest.approx(1)
+
+
+def test_classes_are_counted_by_patient_or_by_the_cells_that_are_drawn() -> None:
+    counts, everybody = np.array([5, 1, 0, 9]), np.arange(4)
+    by_cell: Any = {"balance": "class-weights", "balance_by": "cell"}
+    assert counted_labels(Y, everybody, counts, TrainingSettings()).tolist() == [1, 1, 1, 0]
+    labels = counted_labels(Y, everybody, counts, TrainingSettings(cells_per_patient=4, **by_cell))
+    assert labels.tolist() == [1] * 5 + [0] * 4
+    reactive, malignant = class_weights(labels, TrainingSettings(**by_cell))
+    assert reactive * 4 == pytest.approx(malignant * 5)
+    assert counted_labels(Y, everybody, counts, TrainingSettings(unit="patient", **by_cell)).tolist() == [
+        1,
+        1,
+        1,
+        0,
+    ]
 
 
 def test_odds_follow_the_classes_the_weight_and_the_drawing() -> None:
@@ -85,6 +107,13 @@ def test_snapshots_divide_the_epochs_and_train_to_the_end() -> None:
     assert [number for number, rate in enumerate(rates, start=1) if rate == 1.0] == [1, 3, 6]
     few = TrainingSettings(epochs=2, snapshots=5)
     assert kept_epochs(history(1, 2), few) == [1, 2]
+
+
+def test_the_first_cycle_of_snapshots_begins_with_the_warm_up() -> None:
+    settings = TrainingSettings(epochs=8, snapshots=2, warmup_epochs=1, learning_rate=1.0)
+    rates = [learning_rate(number, settings) for number in range(1, 9)]
+    assert rates[:3] == pytest.approx([0.5, 1.0, 0.75])
+    assert rates[4:6] == pytest.approx([1.0, (1 + math.cos(math.pi / 4)) / 2])
 
 
 def test_a_rise_longer_than_the_training_is_cut() -> None:

@@ -80,17 +80,17 @@ class _Compared(nn.Module):
         return seen, self.projection(seen)
 
 
-@torch.inference_mode()
 def embeddings_of(
     embedder: nn.Module, images: Image, normalisation: Normalisation, device: torch.device
 ) -> Tensor:
     """Embeddings of photographs as they are, uint8 (n, S, S, 3) → float32 (n, width), on the CPU."""
-    embedder.eval().to(device)
-    found = [
-        embedder(prepare(torch.from_numpy(np.array(images[i : i + _AT_ONCE])).to(device), normalisation))
-        for i in range(0, max(len(images), 1), _AT_ONCE)
-    ]
-    return torch.cat(found).float().cpu()
+    embedder.eval().to(device)  # outside the inference, or an embedder that was moved could not learn
+    with torch.inference_mode():
+        found = [
+            embedder(prepare(torch.from_numpy(np.array(images[i : i + _AT_ONCE])).to(device), normalisation))
+            for i in range(0, max(len(images), 1), _AT_ONCE)
+        ]
+        return torch.cat(found).float().cpu()
 
 
 def anchor_distance(embeddings: Tensor, before: Tensor, spread: Tensor) -> Tensor:

@@ -149,7 +149,7 @@ class AdaptedEncoder(BagClassifier):
             "normalisation": [self.normalisation_.mean, self.normalisation_.deviation],
             "losses": self.losses_,
         }
-        weights = {f"{_WEIGHTS}{n}": each.numpy() for n, each in self.embedder_.state_dict().items()}
+        weights = {f"{_WEIGHTS}{n}": each.cpu().numpy() for n, each in self.embedder_.state_dict().items()}
         pooled = {f"{_POOLED}{name}": value for name, value in self.pooled_.state().items()}
         return {_BUILT: pack_text(json.dumps(built, sort_keys=True)), **weights, **pooled}
 

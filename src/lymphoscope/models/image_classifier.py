@@ -65,7 +65,7 @@ class ImageClassifier(NetworkClassifier):
     average : memory of an average of the weights over the steps, which then predicts; 0 for none.
     clip_norm : largest norm of the gradient.
     balance : how unequal classes are evened out, within the training patients.
-    balance_by : what is counted for it.
+    balance_by : what is counted for it, the patients or the cells that they give an epoch.
     augmentation : "none", "flips" (mirroring and quarter turns) or "all" (also free rotation, shift, scale,
         brightness, contrast and stain).
     normalisation : "imagenet", or the training "cohort"'s own mean and deviation.
@@ -74,8 +74,9 @@ class ImageClassifier(NetworkClassifier):
         very patients that are scored, as the reports did, at a threshold of 0.5, and is optimistic.
     validation_share : of the training patients, held out.
     patience : epochs without improvement after which training ends; None trains on.
-    snapshots : more than 1 anneals the learning rate in as many cycles, whatever `schedule` says, and
-        averages the networks that end them; `selection` and `patience` then have no say.
+    snapshots : more than 1 anneals the learning rate in as many cycles, whatever `schedule` says, the first
+        of them after the warm-up, and averages the networks that end them; `selection` and `patience` then
+        have no say.
     members : networks that are averaged, each trained without one fold of the training patients, which choose
         its epoch; all of them together calibrate. 1 holds out `validation_share` and trains one.
     precision : of the training: "bfloat16" is mixed precision, twice as fast where the processor has

@@ -122,12 +122,13 @@ def inner_splits(y: IntArray, members: int, share: float, seed: int) -> list[tup
 
 
 def joined(first: Bags, second: Bags) -> Bags:
-    """Patients of both, whose ids may be the same."""
+    """Patients of both, whose ids may be the same and whose cells have the same columns."""
     return Bags(
         cells=np.concatenate([first.cells, second.cells]),
         offsets=np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]),
         clinical=np.concatenate([first.clinical, second.clinical]),
         patient_ids=tuple(str(i) for i in range(len(first) + len(second))),
+        columns=first.columns,
     )
 
 

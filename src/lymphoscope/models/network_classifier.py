@@ -268,6 +268,7 @@ class NetworkClassifier(EpochClassifier):
         if network.looks_first:
             network.to(self._device).first_look(some_cells(data, trained, settings, self._device))
         learner: nn.Module = network
+        cells = data
         if network.frozen_features:
             data, learner = seen_once(network, data, settings, self._device), HeadAlone(network)
         history, kept = train(
@@ -287,8 +288,9 @@ class NetworkClassifier(EpochClassifier):
             take_weights(each, weights)
         self.networks_ += [each.network if isinstance(each, HeadAlone) else each for each in learners]
         self.history_ += [replace(epoch, member=member) for epoch in history]
-        known = held_out[data.counts[held_out] > 0]
-        return scores_of(learners, data, known, settings, self._device).scores
+        known = held_out[cells.counts[held_out] > 0]
+        networks = self.networks_[-len(learners) :]
+        return scores_of(networks, cells, known, settings, self._device, versions=self.test_time).scores
 
     @property
     def _device(self) -> torch.device:

@@ -27,7 +27,7 @@ from lymphoscope.models.clusters.contrastive import PretextSettings
 from lymphoscope.models.clusters.features import cluster_counts, patient_table
 from lymphoscope.models.clusters.merging import merge_clusters, merged
 from lymphoscope.models.clusters.parts import ClusterParts, CollapseWarning
-from lymphoscope.models.clusters.patients import PatientClassifier
+from lymphoscope.models.clusters.patients import PatientClassifier, held_out_probability
 from lymphoscope.models.clusters.scan import ClusterHeads, ScanSettings
 from lymphoscope.models.clusters.search import CollapseRule, Found, cluster_probabilities, find_clusters
 from lymphoscope.models.image_inputs import canonical_order, joined, pixels
@@ -226,7 +226,7 @@ class ScanClusters(TransductiveClassifier):
         )
         self.classes_, self.threshold_ = np.array([0, 1]), self.parts_.threshold
         self.inner_oof_ = np.empty(len(bags))
-        self.inner_oof_[order] = patients.held_out_probability(compared)
+        self.inner_oof_[order] = held_out_probability(compared, labels[order])
         self.comparison_ = compared.ordered(order)
         if self.collapsed_:
             warnings.warn(str(self.collapse_sentence_), CollapseWarning, stacklevel=2)

@@ -39,7 +39,13 @@ def out_of_patience(history: list[Epoch], settings: TrainingSettings) -> bool:
 def learning_rate(number: int, settings: TrainingSettings) -> float:
     if settings.snapshots > 1:
         start, end = next(cycle for cycle in _cycles(settings) if number <= cycle[1])
-        return learning_rate_at(number - 1 - start, end - start, settings.learning_rate, kind="cosine")
+        return learning_rate_at(
+            number - 1 - start,
+            end - start,
+            settings.learning_rate,
+            kind="cosine",
+            warmup_epochs=0 if start else min(settings.warmup_epochs, end - 1),
+        )
     return learning_rate_at(
         number - 1,
         settings.epochs,

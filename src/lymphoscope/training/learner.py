@@ -98,7 +98,9 @@ class Learner:
         for i, parameter in enumerate(self.parameters):
             # Copied into memory laid out like the parameter, so that every later sum is the same to the bit.
             self.optimiser.state[parameter] = {
-                name: torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+                name: torch.empty_like(parameter).copy_(value)
+                if value.shape == parameter.shape
+                else value.to(parameter.device)  # fused optimisers count their steps where the parameters are
                 for name, value in under(f"{_OPTIMISER}{i}.", tensors).items()
             }
         return True

@@ -25,7 +25,14 @@ from lymphoscope.training.choice import kept_epochs, learning_rate, out_of_patie
 from lymphoscope.training.curves import Epoch
 from lymphoscope.training.learner import Learner, Weights, changing, take_weights
 from lymphoscope.training.machine import autocast, beside, keep_memory, same_bits
-from lymphoscope.training.measuring import Tally, class_weights, prior_log_odds, training_loss, validate
+from lymphoscope.training.measuring import (
+    Tally,
+    class_weights,
+    counted_labels,
+    prior_log_odds,
+    training_loss,
+    validate,
+)
 from lymphoscope.training.packing import Packing
 from lymphoscope.training.prediction import CellData
 from lymphoscope.training.settings import TrainingSettings, Unit
@@ -115,7 +122,7 @@ def _before_training(
     device: torch.device,
 ) -> None:
     """Let the network look at the clinical values of those it will be trained on."""
-    criterion = partial(training_loss, weights=class_weights(y[patients], settings), settings=settings)
+    criterion = partial(training_loss, weights=_weights(data, y, patients, settings), settings=settings)
     known = torch.from_numpy(patients)
     learner.begin(data.clinical[known].to(device), torch.from_numpy(y[patients]).to(device), criterion)
 
@@ -131,7 +138,8 @@ def _epoch(
     device: torch.device,
 ) -> Epoch:
     """Train for one epoch and see how it went."""
-    rate, cut = learning_rate(number, settings), prior_log_odds(y[patients], settings)
+    rate = learning_rate(number, settings)
+    cut = prior_log_odds(counted_labels(y, patients, data.counts, settings), settings)
     learner.set_rate(rate)
     began = time.perf_counter()
     tally = _train_epoch(learner, data, y, patients, settings, number, device)
@@ -141,6 +149,13 @@ def _epoch(
     if len(held_out):
         validation = validate(learner.judged, data, y, held_out, settings, device, cut)
     return Epoch(number, rate, training, validation, tally.images, seconds)
+
+
+def _weights(
+    data: CellData, y: IntArray, patients: IntArray, settings: TrainingSettings
+) -> tuple[float, float]:
+    """Of the classes in the loss of `patients`."""
+    return class_weights(counted_labels(y, patients, data.counts, settings), settings)
 
 
 def _train_epoch(
@@ -155,7 +170,7 @@ def _train_epoch(
     """One pass over the patients."""
     rng = {stream: np.random.default_rng([settings.seed, number, stream]) for stream in (CELLS, MASKS)}
     colours = torch.Generator().manual_seed(_torch_seed(settings.seed, number, COLOURS))
-    criterion = partial(training_loss, weights=class_weights(y[patients], settings), settings=settings)
+    criterion = partial(training_loss, weights=_weights(data, y, patients, settings), settings=settings)
     tally, network = Tally(), learner.network.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(_torch_seed(settings.seed, number, DROPOUT))

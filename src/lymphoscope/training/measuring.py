@@ -36,14 +36,29 @@ def training_loss(
     )
 
 
+def counted_labels(y: IntArray, patients: IntArray, counts: IntArray, settings: TrainingSettings) -> IntArray:
+    """Labels of what balancing counts: of `patients`, or of the cells that each gives an epoch.
+
+    `y` and `counts`, labels and numbers of cells, are those of all patients, (n,).
+    """
+    if settings.unit == "patient" or settings.balance_by == "patient":
+        return y[patients]
+    most = settings.cells_per_patient
+    given = counts[patients] if most is None else np.minimum(counts[patients], most)
+    return np.repeat(y[patients], given)
+
+
 def class_weights(y: IntArray, settings: TrainingSettings) -> tuple[float, float]:
-    """Weights of the classes in the loss, from the labels of those it is taken over; even without both."""
+    """Weights of the classes in the loss, from the labels of what is `counted_labels`; even without both."""
     balance = settings.balance if len(np.unique(y)) > 1 else "none"
     return balancing.class_weights(y, balance=balance, positive_weight=settings.positive_weight)
 
 
 def class_shares(y: IntArray, settings: TrainingSettings) -> tuple[float, float]:
-    """What both classes of patients `y` weigh in training, by the loss and by how often they are drawn."""
+    """What both classes weigh in training, by the loss and by how often they are drawn.
+
+    `y` is as `counted_labels` gives it.
+    """
     reactive, malignant = class_weights(y, settings)
     if settings.balance in ("none", "class-weights") or len(np.unique(y)) < 2:
         return reactive, malignant
@@ -54,7 +69,8 @@ def class_shares(y: IntArray, settings: TrainingSettings) -> tuple[float, float]
 def prior_log_odds(y: IntArray, settings: TrainingSettings) -> float:
     """What a network says of everybody that has learned no more than how often it was shown each class.
 
-    Where the epoch is chosen by balanced accuracy, as in the reports, it is theirs: even odds.
+    `y` are the labels of what is `counted_labels`. Where the epoch is chosen by balanced accuracy, as in the
+    reports, it is theirs: even odds.
     """
     if settings.select_by == "balanced-accuracy" or len(np.unique(y)) < 2:
         return 0.0
@@ -106,7 +122,7 @@ def validate(
     rows, owner = data.rows_of(shown, most)
     with autocast(settings, device):
         logits = predict_logits(network, data, rows, owner, settings, device=device)
-    weights = class_shares(y[shown], settings)
+    weights = class_shares(counted_labels(y, shown, data.counts, settings), settings)
     by_patient = settings.unit == "patient"
     examples = y[shown] if by_patient else y[owner]
     loss = training_loss(torch.from_numpy(logits), torch.from_numpy(examples), weights, settings)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lymphoscope.models.clusters import search
-from lymphoscope.models.clusters.cells import Cells, random_batches, shrunk
+from lymphoscope.models.clusters.cells import Cells, all_features, random_batches, shrunk
 from lymphoscope.models.clusters.contrastive import PretextSettings, train_pretext
 from lymphoscope.models.clusters.neighbours import nearest_neighbours
 from lymphoscope.models.clusters.scan import (
@@ -108,6 +108,15 @@ def test_evenness_is_0_for_one_cluster_and_1_for_all_alike() -> None:
     assert evenness(np.zeros(9, dtype=np.int64), 3) == 0.0
     assert evenness(np.arange(9) % 3, 3) == pytest.approx(1.0)
     assert evenness(np.array([0, 0, 0, 1]), 2) == pytest.approx(0.8112781)  # binary entropy of 1/4
+
+
+def test_a_network_that_was_moved_to_look_at_cells_can_learn_afterwards() -> None:
+    cells, network = (
+        Cells(torch.zeros(2, SIDE, SIDE, 3, dtype=torch.uint8), np.arange(2), torch.device("meta")),
+        small_network(),
+    )
+    assert all_features(network, cells).is_meta
+    assert not any(each.is_inference() for each in network.parameters())
 
 
 def test_the_pretext_task_is_learned() -> None:

@@ -18,9 +18,10 @@ from lymphoscope.models.clusters.classifiers import (
 )
 from lymphoscope.models.clusters.features import PatientFeatures, patient_table
 from lymphoscope.models.clusters.kept import KeptClassifier
-from lymphoscope.models.clusters.patients import PatientClassifier
+from lymphoscope.models.clusters.patients import PatientClassifier, held_out_probability
 from lymphoscope.models.clusters.views import classifier_scores
 from lymphoscope.models.inner_folds import inner_folds
+from lymphoscope.stats.metrics import auc
 
 WRAPPERS = {
     "FixedThresholdClassifier",
@@ -156,15 +157,15 @@ def test_without_folds_the_reports_classifier_is_taken_as_it_is() -> None:
     y = np.array([1, 0, 0, 0, 0, 0])
     model, compared = PatientClassifier.learn(table, y, comparable(), 0)
     assert model.chosen == "GaussianNB" and compared.names == ()
-    assert np.array_equal(model.held_out_probability(compared), np.full(6, y.mean()))
+    assert np.array_equal(held_out_probability(compared, y), np.full(6, y.mean()))
     assert classifier_scores(compared, y, "GaussianNB") == []
 
 
 def test_probabilities_are_meant_at_the_prevalence_of_the_training_patients() -> None:
     table, y = patients(90)
     for name in ("GaussianNB", "RidgeClassifier"):
-        model, compared = PatientClassifier.learn(table, y, (name,), 0)
-        assert model.held_out_probability(compared).mean() == pytest.approx(y.mean(), abs=0.03)
+        _, compared = PatientClassifier.learn(table, y, (name,), 0)
+        assert held_out_probability(compared, y).mean() == pytest.approx(y.mean(), abs=0.03)
 
 
 def test_without_a_cell_the_log_odds_fall_by_what_is_said_of_it() -> None:
@@ -179,6 +180,30 @@ def test_without_a_cell_the_log_odds_fall_by_what_is_said_of_it() -> None:
         p, q = (model.probability(each, clinical)[owner[i]] for each in (counts, less))
         assert fall[i] == pytest.approx(np.log(p / (1 - p)) - np.log(q / (1 - q)), abs=1e-9)
     assert fall[0] == fall[2] == fall[3] > fall[1]
+
+
+def test_held_out_patients_have_no_say_in_what_is_said_of_them() -> None:
+    rng, y = np.random.default_rng(0), np.arange(60) % 2
+    known = Comparison(("a", "b"), rng.normal(size=(2, 60)), np.zeros((2, 60), np.int8), np.arange(60) // 12)
+    p = held_out_probability(known, y)
+    held = known.fold == 1
+    other = np.where(held, 1 - y, y)
+    assert np.array_equal(held_out_probability(known, other)[held], p[held])
+    assert not np.array_equal(held_out_probability(known, other)[~held], p[~held])
+    assert held_out_probability(Comparison.of_nothing(4), y[:4]).tolist() == [0.5] * 4
+
+
+def test_the_best_of_many_that_know_nothing_is_no_better_than_chance_on_the_held_out() -> None:
+    rng, y = np.random.default_rng(1), np.arange(120) % 2
+    found, flattered = [], []
+    for _ in range(20):
+        scores = rng.normal(size=(20, 120))
+        many = Comparison(
+            tuple(map(str, range(20))), scores, np.zeros((20, 120), np.int8), y * 0 + np.arange(120) // 24
+        )
+        found.append(auc(y, held_out_probability(many, y)))
+        flattered.append(auc(y, scores[many.best(y)]))
+    assert abs(np.mean(found) - 0.5) < 0.05 < np.mean(flattered) - 0.5
 
 
 def test_a_comparison_follows_the_patients(compared: Comparison) -> None:

@@ -73,11 +73,11 @@ def features(network: CellNetwork, images: Tensor) -> Tensor:
     return network.features(images, images.new_zeros((len(images), N_CLINICAL)))
 
 
-@torch.inference_mode()
 def all_features(network: CellNetwork, cells: Cells) -> Tensor:
     """`features` of all cells, at least one, unchanged, in `eval()`; (n_cells, n_features)."""
-    network.eval().to(cells.device)
-    return torch.cat([features(network, cells.plain(part)) for part in _parts(len(cells))])
+    network.eval().to(cells.device)  # outside the inference, or a network that was moved could not learn
+    with torch.inference_mode():
+        return torch.cat([features(network, cells.plain(part)) for part in _parts(len(cells))])
 
 
 def random_batches(n: int, batch_size: int, rng: np.random.Generator) -> Iterator[IntArray]:

@@ -125,6 +125,12 @@ class Comparison:
         back = np.argsort(order)
         return replace(self, scores=self.scores[:, back], said=self.said[:, back], fold=self.fold[back])
 
+    def of(self, patients: npt.NDArray[np.bool_]) -> Comparison:
+        """The same of some patients only, (n_patients,)."""
+        return replace(
+            self, scores=self.scores[:, patients], said=self.said[:, patients], fold=self.fold[patients]
+        )
+
     def calibrations(self, y: IntArray) -> list[PatientCalibration]:
         """From each classifier's held-out scores to probabilities at the prevalence of `y`."""
         return [PatientCalibration.fit(each, y, float(y.mean())) for each in self.scores]

@@ -73,12 +73,6 @@ class PatientClassifier:
         p = self.calibration.probability(np.nan_to_num(score))
         return np.where(np.isfinite(score), p, self.prevalence)
 
-    def held_out_probability(self, compared: Comparison) -> FloatArray:
-        """Of training patients while they were held out, (n_patients,); the prevalence without folds."""
-        if not compared.names:
-            return np.full(len(compared.fold), self.prevalence)
-        return self.calibration.probability(compared.scores[compared.names.index(self.chosen)])
-
     def left_out(
         self, counts: IntArray, clinical: FloatArray, owner: IntArray, cluster: IntArray
     ) -> FloatArray:
@@ -95,6 +89,20 @@ class PatientClassifier:
         without = counts[patient] - np.eye(n_clusters, dtype=np.int64)[left]
         whole, rest = self.probability(counts, clinical), self.probability(without, clinical[patient])
         return np.asarray((_log_odds(whole[patient]) - _log_odds(rest))[which.ravel()])
+
+
+def held_out_probability(compared: Comparison, y: IntArray) -> FloatArray:
+    """Of training patients with labels `y` while held out, (n_patients,); their prevalence without folds.
+
+    The patients of a fold have no say in which classifier answers for them, nor in how it is calibrated.
+    """
+    p = np.full(len(y), float(y.mean()))
+    for fold in np.unique(compared.fold[compared.fold >= 0]):
+        held, others = compared.fold == fold, compared.fold != fold
+        known = compared.of(others)
+        best = known.best(y[others])
+        p[held] = known.calibrations(y[others])[best].probability(compared.scores[best, held])
+    return p
 
 
 def _log_odds(p: FloatArray) -> FloatArray:

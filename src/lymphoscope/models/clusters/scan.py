@@ -179,10 +179,11 @@ def surest_cells(highest: FloatArray, cluster: IntArray, share: float) -> IntArr
     return np.sort(best_first[rank < np.ceil(share * counts)[cluster[best_first]]])
 
 
-@torch.inference_mode()
 def all_logits(network: CellNetwork, heads: ClusterHeads, cells: Cells) -> Tensor:
     """Logits of all cells, unchanged, in `eval()`; (n_cells, n_heads, n_clusters)."""
-    return torch.as_tensor(heads.to(cells.device)(all_features(network, cells)))
+    heads.to(cells.device)
+    with torch.inference_mode():
+        return torch.as_tensor(heads(all_features(network, cells)))
 
 
 @torch.inference_mode()

@@ -6,7 +6,6 @@ import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from lymphoscope.cohort.bags import FloatArray, IntArray
 from lymphoscope.models.clusters.cells import Cells, all_features
@@ -116,7 +115,6 @@ def _seed(seed: int, stage: int) -> int:
     return int(np.random.SeedSequence([seed, stage]).generate_state(1)[0])
 
 
-@torch.inference_mode()
 def cluster_probabilities(network: CellNetwork, head: ClusterHeads, cells: Cells) -> FloatArray:
     """Probability of each cluster for each cell, (n_cells, n_clusters)."""
     if len(cells) == 0:
