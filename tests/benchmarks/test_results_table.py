@@ -142,3 +142,19 @@ def test_a_recipe_that_goes_on_training_the_shipped_encoder_begins_with_the_one_
     for recipe in ("cnn-clinical", "encoder-mean"):
         assert results.on_encoder(recipe, named) == recipe
     assert results.on_encoder("encoder-tuned", results.SHIPPED) == "encoder-tuned"
+
+
+@pytest.mark.parametrize(
+    ("fitted_ba", "ba", "limit"),
+    [
+        (0.99, 0.8, "by heart"),
+        (0.85, 0.7, "by heart"),
+        (0.85, 0.8, "still learning"),
+        (0.97, 0.9, "as well on new"),
+    ],
+)
+def test_the_limit_of_a_network_follows_from_what_it_makes_of_its_own_patients(
+    fitted_ba: float, ba: float, limit: str, table_of: ModuleType
+) -> None:
+    assert table_of.Row("x", "cohort", "", "measured", ba=ba, fitted_ba=fitted_ba).limit == limit
+    assert table_of.Row("x", "cohort", "", "measured", ba=ba).limit == ""
