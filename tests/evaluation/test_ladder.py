@@ -66,6 +66,18 @@ def test_rungs_share_folds_and_are_compared_with_those_below(ladder) -> None:  #
         ladder.row("nobody")
 
 
+def test_recipes_that_look_at_the_same_are_compared_where_that_is_asked_for() -> None:
+    bags, y = cohort(40, cells=8)
+    recipes = [
+        ("both", "morphology-clinical"),
+        ("clinical", "clinical"),
+        ("both", "morphology-clinical-late"),
+    ]
+    found = climb(bags, y, Protocol(folds=2, repeats=1, bootstrap=100), recipes=recipes, alike=True)
+    assert {each.first for each in found.rows[2].comparisons} == {"morphology-clinical", "clinical"}
+    assert found.rows[1].comparisons == ()
+
+
 def test_an_encoder_is_compared_with_measured_morphology_and_its_words_with_its_numbers() -> None:
     bags, y = cohort(40, cells=6)
     names = ("nucleus_a", "embedding_000", "concept_cell_size=small", "concept_cell_size=big")

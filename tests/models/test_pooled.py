@@ -11,7 +11,7 @@ from lymphoscope.errors import InputError
 from lymphoscope.models.base import BagClassifier
 from lymphoscope.models.conformance import MEASURED_COLUMNS, example_bags
 from lymphoscope.models.patient_space import cell_columns, level_and_spread
-from lymphoscope.models.pooled import LateFusion, PooledLogistic
+from lymphoscope.models.pooled import LateFusion, PooledLogistic, _fuse
 from lymphoscope.models.registry import create_model
 
 NAMES = ["morphology", "morphology-clinical", "morphology-clinical-late"]
@@ -193,3 +193,14 @@ def test_late_fusion_gives_a_useless_expert_no_say() -> None:
     chosen = model.chosen_  # type: ignore[attr-defined]
     assert 0.0 <= chosen["cells_weight"] < 0.4
     assert chosen["clinical_weight"] > 0.5
+
+
+def test_an_expert_that_ranks_the_wrong_way_has_no_say_and_does_not_silence_the_other() -> None:
+    rng, y = np.random.default_rng(0), (np.arange(90) % 3 > 0).astype(np.int64)
+    good = (2 * y - 1) * 0.6 + rng.normal(size=90)
+    wrong = -(2 * y - 1) * 2.0 + rng.normal(size=90)
+    fused = _fuse(np.column_stack([wrong, good]), y)
+    assert fused.coef[0] == 0.0 and fused.coef[1] > 0.0
+    nobody = _fuse(np.column_stack([wrong, -good]), y)
+    assert nobody.coef.tolist() == [0.0, 0.0]
+    assert nobody.intercept == pytest.approx(np.log(2.0))

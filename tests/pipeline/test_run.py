@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lymphoscope.cohort.findings import Severity
+from lymphoscope.cohort.image_finding_kinds import DamagedImage
 from lymphoscope.cohort.read import ReadOptions
 from lymphoscope.errors import LymphoscopeError, RunFolderError
 from lymphoscope.evaluation.protocol import Protocol
@@ -162,6 +164,46 @@ def test_overwrite_replaces_a_run(finished: Path, prepared: Prepared, tmp_path: 
     header, first, *_ = (tmp_path / "run" / "submission.csv").read_text().splitlines()
     assert header == "ID,LABEL"
     assert 0 < float(first.split(",")[1]) < 1
+
+
+def test_overwrite_replaces_a_run_that_was_stopped_while_members_were_trained(
+    finished: Path, prepared: Prepared, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "pieces").mkdir()
+    (tmp_path / "run" / "pieces" / "abc.training.safetensors.1").write_bytes(b"unfinished")
+    run(prepared, tmp_path / "run", PLAN, jobs=1, overwrite=True)
+    assert tree(tmp_path / "run", without=("run.jsonl",)) == tree(finished, without=("run.jsonl",))
+
+
+def test_faults_that_are_ignored_are_told_and_keep_the_tool_from_deciding(
+    tiny_cohort: Path, cache: Path, tmp_path: Path
+) -> None:
+    known = prepare(tiny_cohort, READING, cache=cache, jobs=1)
+    someone = known.cohort.patients.ids[int(known.unlabelled[0])]
+    fault = DamagedImage("One photograph is damaged.", patients=(someone,))
+    assert fault.severity is Severity.ERROR
+    faulty = replace(known, ignored=(fault,), ignore=(fault.code,))
+    plan = replace(PLAN, ignore=(fault.code,), protocol=replace(PLAN.protocol, repeats=1))
+    run(faulty, tmp_path / "run", plan, jobs=1)
+    lines = (tmp_path / "run" / "predictions.csv").read_text().splitlines()
+    (told,) = (line for line in lines if line.startswith(f"{someone},"))
+    assert "cannot say" in told and "an error was found" in told
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert f"Faults were found that were to be ignored: {fault.code}." in page
+    assert "No fault was found" not in page
+
+
+def test_a_split_of_the_table_without_one_class_is_refused_before_anything_is_written(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    patients = prepared.cohort.patients
+    split = tuple("test" if label == 1 else "train" for label in patients.label)
+    cohort = replace(prepared.cohort, patients=replace(patients, split=split))
+    plan = replace(PLAN, protocol=replace(PLAN.protocol, kind="column"))
+    with pytest.raises(LymphoscopeError, match='one class only on its side "train"'):
+        run(replace(prepared, cohort=cohort), tmp_path / "run", plan, jobs=1)
+    assert not (tmp_path / "run").exists()
 
 
 def test_other_data_in_a_begun_run_are_refused(finished: Path, prepared: Prepared, tmp_path: Path) -> None:

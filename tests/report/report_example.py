@@ -239,11 +239,11 @@ def example_report(
             46, 50, Interval(0.93, 0.82, 0.98), interval(0.66, 0.09), interval(0.34, 0.09), interval(0.21)
         ),
         calibration=example_calibration(),
-        proof=Proof(113, 50, 0.974, ((0.90, 29), (0.95, 59), (0.97, 99), (0.99, 299)), 0.09),
+        proof=Proof(113, 50, 0.974, ((0.90, 29), (0.95, 59), (0.97, 99), (0.99, 299)), (0.03, 0.09)),
         swing=Swing(29, 13, Interval(0.87, 0.76, 0.97), 0.017, 0.038),
         probes=(
             Probe("Number of images", Interval(0.80, 0.73, 0.87), Interval(0.61, 0.50, 0.72),
-                  "Malignant patients have more photographs."),
+                  "Malignant patients have more photographs.", warns=True),
             Probe("File size", Interval(0.54, 0.44, 0.63)),
             Probe("Background colour", Interval(0.61, 0.49, 0.72), Interval(0.55, 0.43, 0.66)),
             Probe("Date layout", None, None, "Every date is written alike."),

@@ -45,7 +45,7 @@ def test_every_rung_and_zone_is_written(ladder_svg: str) -> None:
     for word in (
         "rule-2008",
         "clinical",
-        "All labelled patients",
+        "All tested patients",
         "Overlap zone: count ≤ 10.47",
         "113 malignant",
     ):

@@ -290,3 +290,11 @@ def test_a_cohort_too_small_for_a_threshold_says_so() -> None:
     assert "Too few malignant patients to choose a threshold" not in render_report(content)
     page = render_report(replace(content, threshold=0.0))
     assert "Too few malignant patients to choose a threshold for a sensitivity of 95" in page
+
+
+def test_a_threshold_that_was_not_measured_on_the_held_out_says_so() -> None:
+    content = example_report()
+    assert "met no threshold" not in render_report(content)
+    page = render_report(replace(content, without_threshold=0.2))
+    assert "20\u00a0% of them met no threshold" in page and "how that rule does was not measured" in page
+    assert "met no threshold" not in render_report(replace(content, threshold=0.0, without_threshold=1.0))

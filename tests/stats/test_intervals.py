@@ -142,3 +142,13 @@ def test_coverage_of_balanced_accuracy_on_small_samples() -> None:
         estimate = 0.5 * (good[:29].mean() + good[29:].mean())
         inside.append(0.875 in percentile_interval(estimate, PatientBootstrap(y, 400, seed=k).balanced(good)))
     assert 0.92 <= np.mean(inside) <= 0.98
+
+
+def test_two_scores_that_rank_everybody_alike_may_still_differ_on_the_next() -> None:
+    y = np.arange(20) % 2 == 0
+    gain = np.zeros((10, 10))
+    replicates = PatientBootstrap(y, 500).pairs_difference(gain, np.ones_like(gain))
+    low, high = np.quantile(replicates, [0.025, 0.975])
+    assert low < -0.01 and high > 0.01 and abs(replicates.mean()) < 0.02
+    ahead = PatientBootstrap(y, 500).pairs_difference(gain + 0.3, np.ones_like(gain))
+    assert 0.2 < ahead.mean() < 0.31

@@ -102,7 +102,12 @@ def reading_options(
         str, _option(help="Unit of the lymphocyte counts in the table, e.g. 10^9/L or cells/µL.")
     ] = "10^9/L",
     inclusion_limit: Annotated[float, _option(min=0.0, help="Counts below this (10⁹/L) are reported.")] = 4.0,
-    min_cells: Annotated[int, _option(min=1, help="Fewer cells than this are too few to decide.")] = 10,
+    min_cells: Annotated[
+        int,
+        _option(
+            min=1, help="Fewer cells than this are too few to decide; predict keeps to its model's number."
+        ),
+    ] = 10,
 ) -> ReadOptions:
     """Turn the options of the command line into `ReadOptions`."""
     from lymphoscope.cohort.read import ReadOptions

@@ -21,7 +21,7 @@ from lymphoscope.models.base import BagClassifier
 from lymphoscope.stats.calibration import calibration_intercept, calibration_slope, reliability
 from lymphoscope.stats.comparison import Comparison, difference_sentence
 from lymphoscope.stats.intervals import Interval, PatientBootstrap, percentile_interval
-from lymphoscope.stats.metrics import BoolArray, pair_wins, squared_error, surprise
+from lymphoscope.stats.metrics import BoolArray, met_in_a_fold, pair_wins, squared_error, surprise
 
 CALIBRATION_REPLICATES = 500
 """Replicates behind calibration's intervals: each is a fit, and 500 fix the bounds well enough."""
@@ -300,16 +300,4 @@ def _placements(found: OutOfFold, inside: BoolArray) -> FloatArray:
 
 
 def _met_in_a_fold(found: OutOfFold, inside: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """How often the malignant patient of each pair won and how often they met, (n_malignant, n_reactive).
-
-    Only patients of the same fold meet. Between folds one patient's label helped to train the model that
-    judges the other, which biases the AUC of pooled folds downwards (Forman & Scholz 2010; Airola et al.
-    2011): with labels that mean nothing it lies below 0.5.
-    """
-    truth = found.y[inside] == 1
-    wins, times = (np.zeros((truth.sum(), (~truth).sum())) for _ in range(2))
-    for p, fold in zip(found.probability[:, inside], found.fold[:, inside], strict=True):
-        together = fold[truth][:, None] == fold[~truth][None, :]
-        wins += together * pair_wins(truth, p)
-        times += together
-    return wins, times
+    return met_in_a_fold(found.y[inside] == 1, found.probability[:, inside], found.fold[:, inside])

@@ -146,6 +146,7 @@ def climb(
     progress: Progress | None = None,
     track: Track | None = None,
     bags_for: Callable[[BagClassifier], Bags] | None = None,
+    alike: bool = False,
 ) -> Ladder:
     """Evaluate every rung of the ladder on the same folds and compare each with those below.
 
@@ -156,6 +157,7 @@ def climb(
     refer : recipes for which referral thresholds are chosen inside the folds, and `refits` made.
     track : told of every epoch of networks, while they are trained.
     bags_for : the same patients as a model of photographs takes them.
+    alike : compare recipes that look at the same with each other too.
     """
     steps = [*recipes, AUTO] if with_auto else list(recipes)
     fingerprint = None if pieces is None else bags_fingerprint(bags, y)
@@ -180,7 +182,7 @@ def climb(
         )
         comparisons = tuple(
             compare(other, evaluation, zone)
-            for other in _others(rows, inputs, recipe)
+            for other in _others(rows, inputs, recipe, alike)
             for zone in ZONES
             if not (evaluation.out_of_fold.untrained or other.out_of_fold.untrained)
         )
@@ -188,11 +190,16 @@ def climb(
     return Ladder(protocol, tuple(rows), measured_optimism([row.evaluation for row in rows], ZONES))
 
 
-def _others(below: Sequence[LadderRow], inputs: Inputs, recipe: str) -> list[Evaluation]:
-    """What a new recipe is compared with: each lower kind of input's first recipe, and that of `BESIDE`."""
+def _others(below: Sequence[LadderRow], inputs: Inputs, recipe: str, alike: bool) -> list[Evaluation]:
+    """What a new recipe is compared with: each lower kind of input's first recipe, and that of `BESIDE`.
+
+    With `alike` it is compared with every recipe before it that looks at the same.
+    """
     if inputs == "rules":
         return []
     beside = [row.evaluation for row in below if row.recipe == BESIDE.get(recipe)]
+    if alike:
+        beside = [row.evaluation for row in below if row.inputs == inputs]
     first = {row.inputs: row.evaluation for row in reversed(below) if row.inputs != inputs}
     wanted = {"clinical": ("rules",), "images": ("clinical",), "both": ("clinical", "images")}[inputs]
     return [*(first[kind] for kind in wanted if kind in first), *beside]

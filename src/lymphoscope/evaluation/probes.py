@@ -17,7 +17,7 @@ from lymphoscope.cohort.bags import FloatArray, IntArray, segment_mean, segment_
 from lymphoscope.cohort.findings import Finding, Severity
 from lymphoscope.cohort.splits import repeated_stratified
 from lymphoscope.stats.intervals import Interval, PatientBootstrap, percentile_interval
-from lymphoscope.stats.metrics import BoolArray, pair_wins
+from lymphoscope.stats.metrics import BoolArray, met_in_a_fold, pair_wins
 
 WARN_ABOVE = 0.6
 """A probe warns where the lower bound of its AUC lies above this: weaker ones cannot carry a model."""
@@ -185,11 +185,11 @@ def _probe(
         same = "it is the same for all" if min(n_malignant, n_reactive) >= 2 else "too few to tell"
         sentence = f"The {name} was not probed on {patients}: {same}."
         return Probe(name, n_malignant, n_reactive, None, None, sentence, ShortcutProbed(sentence))
-    wins = _wins(values[known], truth, seed)
-    auc = _interval(wins, truth, np.ones(len(truth), dtype=bool), replicates, seed)
-    inside = overlap[known]
-    both = truth[inside].any() and not truth[inside].all()
-    in_overlap = _interval(wins, truth, inside, replicates, seed) if both else None
+    met = _met(values[known], truth, seed)
+    auc = _interval(*met, truth, np.ones(len(truth), dtype=bool), replicates, seed)
+    in_overlap = _interval(*met, truth, overlap[known], replicates, seed)
+    if auc is None:
+        raise AssertionError("in stratified folds a malignant and a reactive patient always meet")
     sentence = f"The {name} alone predicts the label of {patients} with AUC {_bounds(auc)}"
     sentence += f"; {_bounds(in_overlap)} in the overlap zone." if in_overlap else "."
     finding = kind(sentence) if auc.low > WARN_ABOVE else ShortcutProbed(sentence)
@@ -200,28 +200,38 @@ def _mean_and_spread(values: FloatArray, offsets: IntArray) -> FloatArray:
     return np.concatenate([segment_mean(values, offsets), segment_std(values, offsets)], axis=1)
 
 
-def _wins(values: FloatArray, truth: BoolArray, seed: int) -> FloatArray:
-    """Pairs won by the best prediction from `values`, shape (n_malignant, n_reactive)."""
+def _met(values: FloatArray, truth: BoolArray, seed: int) -> tuple[FloatArray, FloatArray]:
+    """Pairs won by the best prediction from `values`, and pairs compared, (n_malignant, n_reactive) each.
+
+    Of several numbers only patients of the same fold are compared, as `met_in_a_fold` tells why.
+    """
     if values.shape[1] == 1:
         wins = pair_wins(truth, values[:, 0])
-        return wins if wins.mean() >= 0.5 else 1.0 - wins
+        return wins if wins.mean() >= 0.5 else 1.0 - wins, np.ones_like(wins)
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     folds = min(FOLDS, int(truth.sum()), int((~truth).sum()))
-    score = np.empty((REPEATS, len(truth)))
+    score, fold = np.empty((REPEATS, len(truth))), np.empty((REPEATS, len(truth)), dtype=np.int64)
     for split in repeated_stratified(truth.astype(int), folds, REPEATS, seed):
         model = make_pipeline(StandardScaler(), LogisticRegression())
         model.fit(values[split.train], truth[split.train])
         score[split.repeat, split.test] = model.predict_proba(values[split.test])[:, 1]
-    return np.asarray(np.mean([pair_wins(truth, each) for each in score], axis=0))
+        fold[split.repeat, split.test] = split.fold
+    return met_in_a_fold(truth, score, fold)
 
 
-def _interval(wins: FloatArray, truth: BoolArray, inside: BoolArray, replicates: int, seed: int) -> Interval:
-    kept = wins[np.ix_(inside[truth], inside[~truth])]
+def _interval(
+    wins: FloatArray, times: FloatArray, truth: BoolArray, inside: BoolArray, replicates: int, seed: int
+) -> Interval | None:
+    """AUC among the patients `inside`; None where no two of them were compared."""
+    pairs = np.ix_(inside[truth], inside[~truth])
+    if not times[pairs].any():
+        return None
     draws = PatientBootstrap(truth[inside], replicates, seed)
-    return percentile_interval(float(kept.mean()), draws.pairs(kept))
+    estimate = float(wins[pairs].sum() / times[pairs].sum())
+    return percentile_interval(estimate, draws.pairs(wins[pairs], times[pairs]))
 
 
 def _bounds(auc: Interval) -> str:

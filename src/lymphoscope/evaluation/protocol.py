@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import numpy.typing as npt
 
 from lymphoscope.cohort.splits import Split, fixed_split, repeated_stratified, stratified_holdout
@@ -75,7 +76,10 @@ class Protocol:
                 "the protocol asks for the table's own split, but there is none",
                 remedy='Name the column of the split (its words: "train", "test"), or use cross-validation.',
             )
-        return fixed_split(split_column)
+        splits = fixed_split(split_column)
+        for split in splits:
+            _require_both_classes(np.asarray(y), split)
+        return splits
 
     def sentence(self) -> str:
         """The protocol in words, for the methods section."""
@@ -89,3 +93,16 @@ class Protocol:
     def as_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         return asdict(self)
+
+
+def _require_both_classes(y: npt.NDArray[np.integer[Any]], split: Split) -> None:
+    """Refuse a side on which there is nothing to learn from, or nothing to measure."""
+    for side, patients in (("train", split.train), ("test", split.test)):
+        malignant = int((y[patients] == 1).sum())
+        if malignant in (0, len(patients)):
+            raise InputError(
+                f'the split that the table gives has patients of one class only on its side "{side}"',
+                found=f"{malignant} malignant and {len(patients) - malignant} reactive patients",
+                allowed="patients of both classes on both sides",
+                remedy="Change the split, or use cross-validation.",
+            )

@@ -244,19 +244,26 @@ def _clinical_expert(
 
 
 def _fuse(held_out: FloatArray, y: npt.NDArray[np.int64]) -> Logistic:
-    """Weigh two experts' log-odds, (n_patients, 2); without inner folds both are taken at their word."""
+    """Weigh two experts' log-odds, (n_patients, 2); without inner folds both are taken at their word.
+
+    An expert that ranks held-out patients the wrong way has no say; where neither has any, the answer is the
+    prevalence.
+    """
+    base = np.log(y.mean() / (1.0 - y.mean()))
     if np.isnan(held_out).any():
-        base = np.log(y.mean() / (1.0 - y.mean()))
         return Logistic(float(-base), np.ones(2))
     both = fit_logistic(held_out, y, _FUSION_PENALTY)
     if (both.coef >= 0).all():
         return both
     alone = [fit_logistic(held_out[:, [i]], y, _FUSION_PENALTY) for i in (0, 1)]
-    loss = [
-        np.logaddexp(0, np.where(y == 1, -1, 1) * e.logit(held_out[:, [i]])).sum()
+    loss = {
+        i: np.logaddexp(0, np.where(y == 1, -1, 1) * e.logit(held_out[:, [i]])).sum()
         for i, e in enumerate(alone)
-    ]
-    best = int(np.argmin(loss))
+        if e.coef[0] > 0
+    }
     coef = np.zeros(2)
-    coef[best] = max(0.0, float(alone[best].coef[0]))
+    if not loss:
+        return Logistic(float(base), coef)
+    best = min(loss, key=loss.__getitem__)
+    coef[best] = float(alone[best].coef[0])
     return Logistic(alone[best].intercept, coef)

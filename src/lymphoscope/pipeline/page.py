@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -71,7 +72,8 @@ def calibration(evaluation: Evaluation) -> page.Calibration:
 def proof(found: SampleSize, comparisons: Sequence[Comparison]) -> page.Proof:
     """What the patients can prove, for the page.
 
-    The smallest difference they would show is half the width of the narrowest interval of a difference.
+    The difference that they would show is half the width of its interval, which is narrow between recipes
+    that mostly agree and wide between others.
     """
     widths = [
         0.5 * (each.balanced_accuracy.high - each.balanced_accuracy.low)
@@ -83,7 +85,7 @@ def proof(found: SampleSize, comparisons: Sequence[Comparison]) -> page.Proof:
         found.n_reactive,
         found.sensitivity_without_miss,
         found.needed,
-        min(widths, default=None),
+        (min(widths), max(widths)) if widths else None,
     )
 
 
@@ -100,7 +102,9 @@ def swing(found: Swing) -> page.Swing:
 
 def probes(found: Sequence[Probe]) -> tuple[page.Probe, ...]:
     """The shortcut probes, for the page."""
-    return tuple(page.Probe(each.name.capitalize(), each.auc, each.auc_overlap) for each in found)
+    return tuple(
+        page.Probe(each.name.capitalize(), each.auc, each.auc_overlap, warns=each.warns) for each in found
+    )
 
 
 def weights(model: BagClassifier) -> tuple[tuple[str, str], ...]:
@@ -159,8 +163,19 @@ def ladder_not_held_out(prepared: Prepared, found: measured.Ladder) -> tuple[str
 
 
 def row_titles(found: measured.Ladder) -> dict[str, str]:
-    """Title by name of recipe; optimistic, untrained and transductive ones say so."""
-    return {row.recipe: recipe_info(row.recipe).title + _mark(row) for row in found.rows}
+    """Title by name of recipe; optimistic, untrained and transductive ones say so.
+
+    Where several share a title, their settings tell them apart.
+    """
+    titles = {row.recipe: recipe_info(row.recipe).title + _mark(row) for row in found.rows}
+    often = Counter(titles.values())
+    return {recipe: _told_apart(recipe, title, often[title]) for recipe, title in titles.items()}
+
+
+def _told_apart(recipe: str, title: str, often: int) -> str:
+    name, _, settings = recipe.partition(":")
+    own = ", ".join(filter(None, [name.partition("@")[2], settings]))
+    return f"{title} [{own}]" if often > 1 and own else title
 
 
 def _mark(row: measured.LadderRow) -> str:

@@ -94,7 +94,7 @@ def answer(prepared: Prepared, bundle: Bundle, patients: np.ndarray | None = Non
             threshold,
             n_cells=cells_needed(bundle.model, bags),
             min_cells=int(facts["min_cells"]),
-            with_errors=patients_with_errors(prepared.findings),
+            with_errors=patients_with_errors((*prepared.findings, *prepared.ignored)),
         ),
         evidence=by_patient(said.evidence, bags),
         shares=said.shares,
@@ -170,6 +170,7 @@ def _content(prepared: Prepared, bundle: Bundle, answers: Answers) -> ReportCont
         wished_sensitivity=float(facts["wished_sensitivity"]),
         caveats=caveats_of(bundle, prepared),
         findings=prepared.findings,
+        ignored=prepared.ignored,
         methods=Methods(
             paragraphs=(
                 f"Predicted by a model of recipe “{bundle.recipe}”, fitted on {trained['malignant']} "

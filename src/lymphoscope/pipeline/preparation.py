@@ -59,6 +59,7 @@ class Prepared:
         ignored codes left out.
     left_out : cells that are in no bag, crop or picture; None where nothing was to be left out.
     ignore : codes of the findings that are left out.
+    ignored : those findings.
     """
 
     cohort: Cohort
@@ -68,6 +69,7 @@ class Prepared:
     findings: tuple[Finding, ...]
     left_out: LeftOut | None = None
     ignore: tuple[str, ...] = ()
+    ignored: tuple[Finding, ...] = ()
 
     @property
     def leave_out(self) -> LeaveOut:
@@ -230,7 +232,8 @@ def prepare(
         kept, left_out = leave_out_flagged(cohort, store, numbers.values, flagged)
         store, cells = store.only(kept), cells[kept]
     bags = number_bags(cohort, store, cells, columns)
-    return Prepared(cohort, store, bags, looking, without(found, ignore), left_out, tuple(ignore))
+    ignored = tuple(finding for finding in found if not without((finding,), ignore))
+    return Prepared(cohort, store, bags, looking, without(found, ignore), left_out, tuple(ignore), ignored)
 
 
 def check_cohort(prepared: Prepared, ignore: Sequence[str] = ()) -> tuple[Finding, ...]:

@@ -192,7 +192,7 @@ def _triage(prepared: Prepared, plan: RunPlan, ladder: Ladder) -> Triage:
         plan.protocol,
         n_cells=cells_needed(create_model(plan.kept), prepared.labelled_bags[found.patients]),
         min_cells=plan.reading.min_cells,
-        with_errors=patients_with_errors(prepared.findings),
+        with_errors=patients_with_errors((*prepared.findings, *prepared.ignored)),
     )
 
 
@@ -271,7 +271,7 @@ def _metrics(bundle: Bundle, found: Found) -> dict[str, Any]:
 def _content(prepared: Prepared, plan: RunPlan, bundle: Bundle, found: Found) -> ReportContent:
     cohort = prepared.cohort
     labels, row = cohort.patients.label, found.ladder.row(bundle.recipe)
-    n_malignant, n_reactive = int((labels == 1).sum()), int((labels == 0).sum())
+    tested = row.evaluation.overall
     rows = [
         line
         for answers in (found.new, _held_out(prepared, found, row.evaluation.out_of_fold))
@@ -280,8 +280,8 @@ def _content(prepared: Prepared, plan: RunPlan, bundle: Bundle, found: Found) ->
     return ReportContent(
         cohort=CohortSummary(
             cohort.root.name,
-            n_malignant,
-            n_reactive,
+            int((labels == 1).sum()),
+            int((labels == 0).sum()),
             len(prepared.unlabelled),
             len(prepared.store),
             plan.labels_note,
@@ -292,8 +292,9 @@ def _content(prepared: Prepared, plan: RunPlan, bundle: Bundle, found: Found) ->
         ladder=page.ladder(found.ladder, bundle.recipe),
         quality=page.decision_quality(found.triage.overall),
         quality_overlap=page.decision_quality(found.triage.overlap),
+        without_threshold=float((found.triage.threshold == 0).mean()),
         calibration=page.calibration(row.evaluation),
-        proof=page.proof(what_patients_prove(n_malignant, n_reactive), row.comparisons),
+        proof=page.proof(what_patients_prove(tested.n_malignant, tested.n_reactive), row.comparisons),
         swing=page.swing(swing_of_a_test_set(row.evaluation.out_of_fold)),
         concepts=compare_concepts(
             prepared.labelled_bags,
@@ -306,6 +307,7 @@ def _content(prepared: Prepared, plan: RunPlan, bundle: Bundle, found: Found) ->
         clusters=clusters(prepared, bundle.model),
         caveats=(*page.caveats(bundle.model), *found.cautions),
         findings=(*prepared.findings, *(probe.finding for probe in found.probes if probe.warns)),
+        ignored=prepared.ignored,
         methods=_methods(prepared, plan, bundle, found.cautions),
     )
 

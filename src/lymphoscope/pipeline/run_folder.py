@@ -162,7 +162,7 @@ def _strangers(path: Path) -> Iterator[str]:
                 own = (
                     entry.name in {DOCUMENT, ARRAYS, REFITS}
                     if folder.name == "model"
-                    else entry.name.endswith((".npz", CHECKPOINT))
+                    else entry.name.endswith(".npz") or CHECKPOINT in entry.name  # and the member's number
                 )
                 if not own and not _is_temporary(entry.name):
                     yield f"{folder.name}/{entry.name}"

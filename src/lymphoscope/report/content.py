@@ -140,7 +140,7 @@ class Rung:
     recipe : registry name, e.g. "clinical".
     title : the recipe in a few plain words, e.g. "Age, sex and count: logistic regression".
     inputs : what it looks at.
-    overall, overlap : all labelled patients; those whose count alone does not decide.
+    overall, overlap : all tested patients; those whose count alone does not decide.
     training_balanced_accuracy : on the patients it was trained on, for comparison; 0 to 1.
     chosen : whether the predictions on the page come from this recipe.
     optimistic : its epoch was chosen on the patients that are scored.
@@ -230,18 +230,18 @@ class Proof:
 
     Attributes
     ----------
-    n_malignant, n_reactive : labelled patients.
+    n_malignant, n_reactive : tested patients.
     sensitivity_without_miss : the sensitivity proven (one-sided 95 %) if no malignant patient is missed.
     needed : pairs (sensitivity, malignant patients needed to prove it without a single miss).
-    smallest_difference : the smallest difference in balanced accuracy between two recipes that this number
-        of patients would show as a difference; None where not worked out.
+    differences : half-widths of the narrowest and of the widest interval of a difference in balanced accuracy
+        between two recipes; None where none were compared.
     """
 
     n_malignant: int
     n_reactive: int
     sensitivity_without_miss: float
     needed: tuple[tuple[float, int], ...] = ()
-    smallest_difference: float | None = None
+    differences: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -272,17 +272,14 @@ class Probe:
     auc : 0.5 is no relation; None where it could not be measured.
     overlap_auc : the same in the overlap zone.
     remark : one sentence, may be empty.
+    warns : whether a model could do well by it alone.
     """
 
     name: str
     auc: Interval | None
     overlap_auc: Interval | None = None
     remark: str = ""
-
-    @property
-    def suspicious(self) -> bool:
-        """Whether the whole interval lies on one side of 0.5."""
-        return self.auc is not None and (self.auc.low > 0.5 or self.auc.high < 0.5)
+    warns: bool = False
 
 
 @dataclass(frozen=True)
@@ -311,10 +308,13 @@ class ReportContent:
     threshold : probability at and above which flow cytometry is advised.
     wished_sensitivity : what the threshold was chosen for, 0 to 1.
     quality, quality_overlap : of the decision, overall and in the overlap zone.
+    without_threshold : share of the tested patients in whose fold malignant patients were too few to choose a
+        threshold, so that everybody was referred.
     concepts : how the cells of malignant and reactive patients differ; None where no encoder tells.
     training : of the ladder's networks; may be empty.
     clusters : of cells, where the model that made the predictions has learned some.
     caveats : sentences on why nothing here may be believed as it stands.
+    ignored : findings that the user asked to leave out.
     created : date or time in words; left out of the page when empty.
     """
 
@@ -325,6 +325,7 @@ class ReportContent:
     ladder: Ladder | None = None
     quality: DecisionQuality | None = None
     quality_overlap: DecisionQuality | None = None
+    without_threshold: float = 0.0
     calibration: Calibration | None = None
     proof: Proof | None = None
     swing: Swing | None = None
@@ -334,6 +335,7 @@ class ReportContent:
     clusters: Clusters | None = None
     caveats: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    ignored: tuple[Finding, ...] = ()
     methods: Methods = Methods()
     created: str = ""
 

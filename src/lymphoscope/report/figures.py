@@ -151,7 +151,7 @@ def ladder_figure(ladder: Ladder) -> str:
         figure = new_figure(PAGE_WIDTH, 24 + 8.5 * max(len(rungs), 1))
         panels = figure.subplots(1, 2, sharey=True)
         columns: tuple[tuple[str, list[Scores | None]], ...] = (
-            ("All labelled patients", [rung.overall for rung in rungs]),
+            ("All tested patients", [rung.overall for rung in rungs]),
             (f"Overlap zone: count ≤ {decimal(ladder.overlap_limit)}", [rung.overlap for rung in rungs]),
         )
         for axes, (title, scores) in zip(panels, columns, strict=True):

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lymphoscope.cohort.findings import Finding, Severity
+from lymphoscope.evaluation.probes import WARN_ABOVE
 from lymphoscope.files import write_bytes
 from lymphoscope.report import (
     cluster_section,
@@ -92,6 +93,7 @@ def render_report(content: ReportContent) -> str:
         described=concept_section.drawn(content.concepts) if content.concepts else None,
         trained=[_training(each, f"training-{i}") for i, each in enumerate(content.training)],
         glossary=GLOSSARY,
+        warn_above=WARN_ABOVE,
     )  # fmt: skip
 
 
@@ -256,7 +258,7 @@ def trust_lines(content: ReportContent) -> Iterator[Markup]:
             f"alone does not decide, {wording.interval_text(overlap)}. 0.5 is guessing, 1 is perfect."
         )
         yield _link(text, "ladder")
-    suspicious = [probe.name for probe in content.probes if probe.suspicious]
+    suspicious = [probe.name for probe in content.probes if probe.warns]
     if suspicious:
         names = wording.list_some(suspicious, 4)
         yield _link(f"Beware of a shortcut: the label can partly be guessed from: {names}.", "probes")
@@ -266,6 +268,9 @@ def trust_lines(content: ReportContent) -> Iterator[Markup]:
         if severity != str(Severity.INFO)
     ]
     text = f"The data came with {' and '.join(counts)}." if counts else "No fault was found in the data."
+    if content.ignored:
+        codes = ", ".join(sorted({finding.code for finding in content.ignored}))
+        text = f"{text if counts else ''} Faults were found that were to be ignored: {codes}.".strip()
     yield _link(text, "findings")
 
 
@@ -277,7 +282,16 @@ def _decision_line(content: ReportContent) -> str:
         f"Among {quality.n_malignant} malignant patients held out of training, "
         f"{wording.percent_text(quality.sensitivity)} were referred; "
         f"{wording.percent_text(quality.tests_saved)} of all patients were spared the test."
+        + _not_the_rule(content)
     )
+
+
+def _not_the_rule(content: ReportContent) -> str:
+    """Why these numbers are not those of the rule that new patients get, where they are not."""
+    if not content.without_threshold or content.threshold == 0:
+        return ""
+    whom = wording.percent(content.without_threshold)
+    return f" But {whom} of them met no threshold, since everybody was referred there; new patients meet one."
 
 
 def _link(text: str, section: str) -> Markup:

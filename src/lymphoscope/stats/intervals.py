@@ -243,14 +243,23 @@ class PatientBootstrap:
     def pairs_difference(self, gain: FloatArray, times: FloatArray) -> FloatArray:
         """Replicates of the difference of two AUCs, shape (replicates,).
 
+        A pseudo-patient is outranked by the whole other class under one score and outranks it under the
+        other, so that two scores that rank everybody seen alike may still differ on the next.
+
         Parameters
         ----------
         gain : difference of the two `wins`; times : as in `pairs`.
         """
-        patients, _, _ = self._weights
+        patients, _, pseudo = self._weights
         above, below = patients[:, self.y], patients[:, ~self.y]
         met = np.einsum("bj,bj->b", above @ times, below)
-        return np.einsum("bj,bj->b", above @ gain, below) / met
+        won = np.einsum("bj,bj->b", above @ gain, below)
+        often, (reactive, malignant_) = times.mean(), (pseudo[:, k] for k in (0, 1))
+        won += often * (malignant_[:, 1] - malignant_[:, 0]) * below.sum(1)
+        won += often * (reactive[:, 1] - reactive[:, 0]) * above.sum(1)
+        extra_above, extra_below = malignant_.sum(1), reactive.sum(1)
+        met += often * (extra_above * (below.sum(1) + extra_below) + extra_below * above.sum(1))
+        return won / met
 
     def wobble(self, placements: FloatArray) -> FloatArray:
         """What is added to replicates of an AUC because each patient speaks with one repeat, (replicates,).
