@@ -121,7 +121,7 @@ class ScanClusters(TransductiveClassifier):
         clustering_epochs: Annotated[int, Ge(1)] = 60,
         self_labelling_epochs: Annotated[int, Ge(0)] = 6,
         batch_size: Annotated[int, Ge(2)] = 128,
-        learning_rate: Annotated[float, Gt(0)] = 1e-4,
+        learning_rate: Annotated[float, Gt(0)] = 3e-5,
         entropy_weight: Annotated[float, Ge(0)] = 5.0,
         surest: Annotated[float, Gt(0), Le(1)] = 0.5,
         least_evenness: Annotated[float, Ge(0), Le(1)] = 0.5,

@@ -43,8 +43,9 @@ class ScanSettings:
     heads : linear layers that learn side by side; the one of lowest loss is kept.
     entropy_weight : λ of `scan_loss`.
     epochs, self_labelling_epochs : of the second and of the third step.
-    batch_size, learning_rate, weight_decay : of Adam in the third step; the second has a rate of its own, for
-        linear layers on features that stay, and batches of `_BATCH` cells.
+    batch_size, learning_rate, weight_decay : of Adam in the third step, where a higher rate undid clusters
+        rather than sharpened them; the second has a rate of its own, for linear layers on features that
+        stay, and batches of `_BATCH` cells.
     surest : share of every cluster's cells, those of highest probability, that the third step learns from.
     views : changes of the cells in the third step. The paper's strong ones undid the clusters of a few
         thousand cells; mirroring and quarter turns do not.
@@ -56,7 +57,7 @@ class ScanSettings:
     epochs: int = 50
     self_labelling_epochs: int = 6
     batch_size: int = 128
-    learning_rate: float = 1e-4
+    learning_rate: float = 3e-5
     weight_decay: float = 1e-4
     surest: float = 0.5
     views: Augmentation = AUGMENTATIONS["flips"]
