@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from lymphoscope.errors import InputError
+from lymphoscope.models.registry import create_model
 from lymphoscope.training.choice import kept_epochs, learning_rate, out_of_patience, selected_epoch
 from lymphoscope.training.curves import Epoch, Measured
-from lymphoscope.training.machine import beside, same_bits
+from lymphoscope.training.machine import beside, device_named, same_bits
 from lymphoscope.training.measuring import (
     Tally,
     class_shares,
@@ -133,3 +135,10 @@ def test_cells_stay_where_they_are_on_a_processor() -> None:
         torch.zeros(2, 4, 4, 3, dtype=torch.uint8), np.array([0]), np.array([2]), torch.zeros(1, 3)
     )
     assert beside(data, torch.device("cpu")) is data
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a graphics processor")
+def test_a_graphics_processor_that_is_not_there_is_refused_before_the_work() -> None:
+    assert device_named("auto") == device_named("cpu") == torch.device("cpu")
+    with pytest.raises(InputError, match="no graphics processor"):
+        create_model("cnn-clinical", device="cuda").check_network()  # type: ignore[attr-defined]

@@ -17,8 +17,6 @@ from lymphoscope.cli.options import (
 )
 
 if TYPE_CHECKING:
-    import torch
-
     from lymphoscope.cohort.bags import IntArray
     from lymphoscope.cohort.cell_store import CellStore
     from lymphoscope.cohort.progress import Progress
@@ -141,9 +139,9 @@ def train(
     from lymphoscope.encoders.architectures import DEFAULT_SIZES, Architecture
     from lymphoscope.encoders.supervised import SupervisedSettings
     from lymphoscope.encoders.trained import train_encoder
-    from lymphoscope.training.machine import fastest_precision
+    from lymphoscope.training.machine import device_named, fastest_precision
 
-    where = _device(device)
+    where = device_named(device)
     usual_width, usual_depth = DEFAULT_SIZES[architecture]
     settings = SupervisedSettings(
         epochs=epochs,
@@ -221,10 +219,10 @@ def adapt(
     from lymphoscope.encoders.adapted import adapt_encoder
     from lymphoscope.encoders.self_supervised import AdaptSettings
     from lymphoscope.pipeline.preparation import require_new
-    from lymphoscope.training.machine import fastest_precision
+    from lymphoscope.training.machine import device_named, fastest_precision
 
     require_new(out)
-    where = _device(device)
+    where = device_named(device)
     settings = AdaptSettings(
         epochs=epochs,
         batch_size=batch_size,
@@ -331,14 +329,6 @@ def _cells(
     if patients == "all":
         return store, None
     return store, np.flatnonzero(found.patients.label[store.index.patient] == UNLABELLED)
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
 
 
 def _print(trained: TrainedEncoder) -> None:

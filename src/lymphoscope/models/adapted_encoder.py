@@ -31,7 +31,7 @@ from lymphoscope.models.learned import pack_text, unpack_text
 from lymphoscope.models.pooled import PooledLogistic
 from lymphoscope.models.registry import create_model
 from lymphoscope.training.augmentation import Normalisation
-from lymphoscope.training.machine import fastest_precision
+from lymphoscope.training.machine import device_named, fastest_precision
 
 _WEIGHTS, _POOLED, _BUILT = "encoder.", "pooled.", "built"
 
@@ -210,9 +210,7 @@ class AdaptedEncoder(BagClassifier):
 
     @property
     def _device(self) -> torch.device:
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
+        return device_named(self.device)
 
 
 def _shown(bags: Bags, most: int | None) -> IntArray:

@@ -41,7 +41,7 @@ from lymphoscope.models.patient_calibration import PatientCalibration
 from lymphoscope.training.curves import Epoch
 from lymphoscope.training.learner import take_weights
 from lymphoscope.training.loop import Watch, balanced_counts, train
-from lymphoscope.training.machine import fastest_precision
+from lymphoscope.training.machine import device_named, fastest_precision
 from lymphoscope.training.prediction import CellData
 from lymphoscope.training.settings import TrainingSettings, Unit
 
@@ -195,6 +195,7 @@ class NetworkClassifier(EpochClassifier):
     def check_network(self) -> Beginning:
         """What a fit begins with, or its `InputError` for what no patients could make fit."""
         self.check_selection()
+        device_named(self.device)
         network, sha256 = begin_network(self._build, self.weights, 0)
         return Beginning(sha256, network.tuned())
 
@@ -294,9 +295,7 @@ class NetworkClassifier(EpochClassifier):
 
     @property
     def _device(self) -> torch.device:
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
+        return device_named(self.device)
 
     def _answer(self, bags: Bags, *, evidence: bool) -> Explanation:
         """Of all patients; with `evidence` of the cells, if it takes more."""

@@ -35,7 +35,7 @@ from lymphoscope.models.image_networks import begin_network, network_state, netw
 from lymphoscope.models.learned import pack, unpack
 from lymphoscope.models.networks.base import CellNetwork, create_network
 from lymphoscope.models.transductive import TransductiveClassifier
-from lymphoscope.training.machine import same_bits
+from lymphoscope.training.machine import device_named, same_bits
 
 
 class ScanClusters(TransductiveClassifier):
@@ -386,9 +386,7 @@ class ScanClusters(TransductiveClassifier):
 
     @property
     def _device(self) -> torch.device:
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
+        return device_named(self.device)
 
 
 def _order(bags: Bags) -> IntArray:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lymphoscope.cohort.findings import without
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.errors import InputError, RunFolderError
 from lymphoscope.evaluation.epoch_progress import Track
@@ -306,7 +307,10 @@ def _content(prepared: Prepared, plan: RunPlan, bundle: Bundle, found: Found) ->
         training=training(found.ladder),
         clusters=clusters(prepared, bundle.model),
         caveats=(*page.caveats(bundle.model), *found.cautions),
-        findings=(*prepared.findings, *(probe.finding for probe in found.probes if probe.warns)),
+        findings=(
+            *prepared.findings,
+            *without((probe.finding for probe in found.probes if probe.warns), plan.ignore),
+        ),
         ignored=prepared.ignored,
         methods=_methods(prepared, plan, bundle, found.cautions),
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from lymphoscope.errors import InputError
 from lymphoscope.training.prediction import CellData
 from lymphoscope.training.settings import Precision, TrainingSettings
 
@@ -31,6 +32,24 @@ def keep_memory() -> None:
         return
     for option, value in ((_MMAP_THRESHOLD, 1 << 30), (_TRIM_THRESHOLD, (1 << 31) - 1), (_TOP_PAD, 64 << 20)):
         library.mallopt(option, value)
+
+
+def device_named(name: str) -> torch.device:
+    """The device of that name; "auto" is a graphics processor where there is one, else the processor.
+
+    Raises
+    ------
+    InputError : a graphics processor is asked for where there is none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "there is no graphics processor here that PyTorch can use",
+            found="device cuda",
+            allowed="auto, cpu",
+        )
+    return torch.device(name)
 
 
 def fastest_precision(device: torch.device) -> Precision:
