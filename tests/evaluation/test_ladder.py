@@ -66,16 +66,16 @@ def test_rungs_share_folds_and_are_compared_with_those_below(ladder) -> None:  #
         ladder.row("nobody")
 
 
-def test_recipes_that_look_at_the_same_are_compared_where_that_is_asked_for() -> None:
+def test_every_pair_is_compared_in_any_order_where_that_is_asked_for() -> None:
     bags, y = cohort(40, cells=8)
     recipes = [
         ("both", "morphology-clinical"),
         ("clinical", "clinical"),
         ("both", "morphology-clinical-late"),
     ]
-    found = climb(bags, y, Protocol(folds=2, repeats=1, bootstrap=100), recipes=recipes, alike=True)
+    found = climb(bags, y, Protocol(folds=2, repeats=1, bootstrap=100), recipes=recipes, every_pair=True)
     assert {each.first for each in found.rows[2].comparisons} == {"morphology-clinical", "clinical"}
-    assert found.rows[1].comparisons == ()
+    assert {each.first for each in found.rows[1].comparisons} == {"morphology-clinical"}
 
 
 def test_an_encoder_is_compared_with_measured_morphology_and_its_words_with_its_numbers() -> None:

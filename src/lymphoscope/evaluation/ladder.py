@@ -146,7 +146,7 @@ def climb(
     progress: Progress | None = None,
     track: Track | None = None,
     bags_for: Callable[[BagClassifier], Bags] | None = None,
-    alike: bool = False,
+    every_pair: bool = False,
 ) -> Ladder:
     """Evaluate every rung of the ladder on the same folds and compare each with those below.
 
@@ -157,7 +157,7 @@ def climb(
     refer : recipes for which referral thresholds are chosen inside the folds, and `refits` made.
     track : told of every epoch of networks, while they are trained.
     bags_for : the same patients as a model of photographs takes them.
-    alike : compare recipes that look at the same with each other too.
+    every_pair : compare each with all of those below instead.
     """
     steps = [*recipes, AUTO] if with_auto else list(recipes)
     fingerprint = None if pieces is None else bags_fingerprint(bags, y)
@@ -180,9 +180,10 @@ def climb(
             fingerprint=None if photographs else fingerprint,
             name=public_name(recipe),
         )
+        below = [row.evaluation for row in rows] if every_pair else _others(rows, inputs, recipe)
         comparisons = tuple(
             compare(other, evaluation, zone)
-            for other in _others(rows, inputs, recipe, alike)
+            for other in below
             for zone in ZONES
             if not (evaluation.out_of_fold.untrained or other.out_of_fold.untrained)
         )
@@ -190,16 +191,11 @@ def climb(
     return Ladder(protocol, tuple(rows), measured_optimism([row.evaluation for row in rows], ZONES))
 
 
-def _others(below: Sequence[LadderRow], inputs: Inputs, recipe: str, alike: bool) -> list[Evaluation]:
-    """What a new recipe is compared with: each lower kind of input's first recipe, and that of `BESIDE`.
-
-    With `alike` it is compared with every recipe before it that looks at the same.
-    """
+def _others(below: Sequence[LadderRow], inputs: Inputs, recipe: str) -> list[Evaluation]:
+    """What a new recipe is compared with: each lower kind of input's first recipe, and that of `BESIDE`."""
     if inputs == "rules":
         return []
     beside = [row.evaluation for row in below if row.recipe == BESIDE.get(recipe)]
-    if alike:
-        beside = [row.evaluation for row in below if row.inputs == inputs]
     first = {row.inputs: row.evaluation for row in reversed(below) if row.inputs != inputs}
     wanted = {"clinical": ("rules",), "images": ("clinical",), "both": ("clinical", "images")}[inputs]
     return [*(first[kind] for kind in wanted if kind in first), *beside]

@@ -31,8 +31,8 @@ def evaluate_cohort(
 ) -> Ladder:
     """Evaluate `recipes`, or the reference ladder if none is named; compare each with those before it.
 
-    Each is compared with the first before it that looks at less, of every kind; named ones also with every
-    one before them that looks at the same.
+    On the reference ladder that is the first before it of every kind that looks at less; named recipes are
+    compared with all before them.
 
     Finished folds, and networks in training, are kept in the cache until the end: what was killed goes on
     there when the same is asked again.
@@ -65,7 +65,7 @@ def evaluate_cohort(
             progress=progress,
             track=epochs,
             bags_for=lambda model: prepared.bags_for(model, jobs=jobs, progress=progress)[prepared.labelled],
-            alike=bool(recipes),
+            every_pair=bool(recipes),
         )
     if out is not None:
         curves = {row.recipe: training_record(row.evaluation.out_of_fold) for row in found.rows}

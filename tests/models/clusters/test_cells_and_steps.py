@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from lymphoscope.models.clusters.scan import (
     ScanSettings,
     scan_loss,
     scan_loss_of_all,
+    self_label,
     surest_cells,
 )
 from lymphoscope.models.clusters.search import CollapseRule, cluster_probabilities, evenness, find_clusters
@@ -141,6 +144,16 @@ def test_the_surest_share_of_each_cluster_is_taken_and_at_least_one_cell() -> No
     assert surest_cells(highest, cluster, 0.5).tolist() == [0, 1, 2, 4]
     assert surest_cells(highest, cluster, 1.0).tolist() == list(range(6))
     assert surest_cells(highest, cluster, 0.01).tolist() == [0, 1, 4]
+
+
+def test_nothing_is_learned_from_a_single_sure_cell() -> None:
+    cells, network = blobs(2)[0], small_network()
+    head = ClusterHeads(all_features(network, cells).shape[1], 2, 1)
+    with torch.no_grad():
+        head.layer.bias.copy_(torch.tensor([9.0, 0.0]))  # both cells in one cluster, half of them sure
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert len(self_label(network, head, cells, replace(SCAN, clusters=2), 0)) == 2
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_planted_kinds_of_cells_are_found_without_labels() -> None:

@@ -154,6 +154,8 @@ def self_label(
         highest, label = all_logits(network, head, cells)[:, 0].softmax(dim=1).max(dim=1)
         certainty.append(float(highest.mean()))
         sure = surest_cells(highest.cpu().numpy(), label.cpu().numpy(), settings.surest)
+        if len(sure) < 2:  # nothing that batch normalisation could learn from
+            continue
         labels = label.cpu().numpy()[sure]
         weight = _balancing(labels, settings.clusters).to(cells.device)
         network.train()
