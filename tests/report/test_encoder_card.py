@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 from torch import nn
 
-from lymphoscope.encoders.encoder import Encoder
+from lymphoscope.encoders.encoder import Encoder, create_encoder
 from lymphoscope.encoders.kept import SHIPPED
 from lymphoscope.encoders.multitask import macro_f1_interval
 from lymphoscope.errors import InputError
@@ -134,6 +134,27 @@ def test_its_command_is_the_one_that_trained_it() -> None:
     assert f"{command} --leave-out CSV --foreign FOLDER\n" in left_out and "2 cells were left out" in left_out
 
 
+def test_what_was_done_to_it_after_its_training_is_told_apart_from_that() -> None:
+    assert "It began as" not in page()
+    step = {
+        "from": {"name": "pbc-small"}, "cohort": "c0ffee", "cells": 4567, "patients": 89, "moved": 0.123,
+        "settings": {"epochs": 6, "losses": [1.5, 0.25]},
+    }  # fmt: skip
+    match = {"cohort": "decade", "cells": 765, "patients": 43, "distance": 2.34}
+    text = card_files(encoder(card=CARD | {"adapted": [step], "matched": match}))[0]
+    for said in (
+        "It began as one trained so:\n\n```sh\nlymphoscope encoder train CELLS -o FIRST",
+        "encoder adapt COHORT --encoder pbc-small`: trained on with 4,567 cells of 89 patients",
+        "for 6 epochs (loss 1.500 to 0.250). Embeddings moved by 12.3%",
+        "encoder match COHORT`: the colours of 765 cells of 43 patients, 2.34 spreads away",
+    ):
+        assert said in text, said
+
+
+def test_its_hash_is_the_one_that_reports_name() -> None:
+    assert f"`{encoder().sha256}`" in page()
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -144,6 +165,7 @@ def test_its_command_is_the_one_that_trained_it() -> None:
         ({"stain": {"cosine_5_percent": 0.6}}, "moves some embeddings noticeably"),
         ({"stain": {"cosine_5_percent": -0.2}}, "moves embeddings much"),
         ({"foreign": {"spread_over_own": 0.3}}, "much more alike than they are"),
+        ({"foreign": {"spread_over_own": 0.68}}, "less finely than its own"),
         ({"foreign": {"spread_over_own": 1.1}}, "about as finely as its own"),
         ({"foreign": {"spread_over_own": 2.0}}, "differences among them that it does not see"),
         ({"background": {"cells": 0}}, "No cell could be painted over"),
@@ -171,8 +193,10 @@ def test_what_was_not_measured_is_said_and_not_drawn() -> None:
     assert f"0.888 [{found.low:.3f}, {found.high:.3f}]" in text, "from the confusion matrix that is there"
 
 
-def test_only_the_shipped_encoder_is_said_to_be_made_from_pbc() -> None:
-    shipped, other = page(SHIPPED), page()
+def test_only_what_learned_from_the_shipped_cells_is_said_to_be_made_from_pbc() -> None:
+    seen = create_encoder(SHIPPED).card
+    assert seen is not None
+    shipped, other = page("adapted", cells={"sha256": seen["cells"]["sha256"]}), page(SHIPPED)
     for said in ("10.17632/snkd93bnjr.1", "CC BY 4.0", "arXiv:2306.13531", "| MIT |", "no malignant cell"):
         assert said in shipped and said not in other, said
     assert "Name them where you share this encoder" in other

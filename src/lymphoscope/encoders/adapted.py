@@ -130,6 +130,7 @@ def adapt_encoder(
         "settings": settings.as_dict() | {"views": asdict(VIEWS), "losses": losses},
         "moved": moved,
         "same_answer": same,
+        "versions": versions(),
     }
     write_adapted(out, folder, embedder.cpu(), _card(card, embedder, step), digests)
     checkpoint.unlink(missing_ok=True)
@@ -187,7 +188,6 @@ def _card(card: Mapping[str, Any], embedder: Embedder, step: dict[str, Any]) -> 
         **card,
         "architecture": card["architecture"] | {"tensors_sha256": embedder.sha256()},
         "adapted": [*card.get("adapted", ()), step],
-        "versions": versions(),
         "limits": limits if _LIMITS in limits else f"{limits} {_LIMITS}".strip(),
     }
 

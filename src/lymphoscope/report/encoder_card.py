@@ -1,7 +1,7 @@
 """An encoder's card as a page: what it is, what it has seen, how well it does, and what it cannot do.
 
 Every figure is read from the card that its training wrote; only where the shipped encoder's cells come from,
-which no training can know, is told here.
+which no training can know, is told here, also of encoders that were made from it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lymphoscope.encoders.encoder import Encoder
-from lymphoscope.encoders.kept import SHIPPED
+from lymphoscope.encoders.kept import SHIPPED, checked_card, encoder_folder
 from lymphoscope.encoders.labelled_cells import CELL_TYPE
 from lymphoscope.encoders.multitask import macro_f1_interval
 from lymphoscope.errors import InputError
@@ -45,8 +45,6 @@ _PBC_LIMITS = (
     "Whether it sees as well elsewhere is only known where somebody has measured it.",
 )
 
-_ABOUT = {SHIPPED: _PBC}
-_LIMITS = {SHIPPED: _PBC_LIMITS}
 _ABOUT_OTHERS = (
     "The card knows no source and no licence of the cells. Name them where you share this encoder: many "
     "collections ask for it."
@@ -64,9 +62,8 @@ def card_files(encoder: Encoder, *, images: str = "") -> tuple[str, dict[str, by
     ------
     InputError : the encoder came without a card.
     """
-    card = _card(encoder)
-    figures = _figures(encoder.name, card)
-    return _page(encoder.name, card, {name: f"{images}{name}" for name in figures}), figures
+    figures = _figures(encoder.name, _card(encoder))
+    return _page(encoder, {name: f"{images}{name}" for name in figures}), figures
 
 
 def card_key(encoder: Encoder) -> str:
@@ -106,12 +103,14 @@ def _figures(name: str, card: Card) -> dict[str, bytes]:
     return figures
 
 
-def _page(name: str, card: Card, links: Mapping[str, str]) -> str:
+def _page(encoder: Encoder, links: Mapping[str, str]) -> str:
+    name, card = encoder.name, _card(encoder)
+    from_pbc = _learned_from_the_shipped_cells(card)
     confusion, reliability = (links.get(f"{name}-{each}.png") for each in ("confusion", "reliability"))
     parts = [
         f"# The encoder {name}\n\n<!-- Made from the encoder's card.json; edit nothing here. -->",
-        f"## What it is\n\n{_what(name, card)}",
-        f"## What it has seen\n\n{_seen(card)}\n\n{_ABOUT.get(name, _ABOUT_OTHERS)}",
+        f"## What it is\n\n{_what(encoder, card)}",
+        f"## What it has seen\n\n{_seen(card)}\n\n{_PBC if from_pbc else _ABOUT_OTHERS}",
         f"## How well it tells\n\n{_scores(card)}",
     ]
     if confusion:
@@ -124,13 +123,20 @@ def _page(name: str, card: Card, links: Mapping[str, str]) -> str:
         )
     parts += [
         f"## What it must not have learned\n\n{_controls(card)}",
-        f"## What it cannot do\n\n{_limits(name, card)}",
+        f"## What it cannot do\n\n{_limits(card, _PBC_LIMITS if from_pbc else ())}",
         f"## How it was trained\n\n{_training(name, card)}",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _what(name: str, card: Card) -> str:
+def _learned_from_the_shipped_cells(card: Card) -> bool:
+    """Also of one that was adapted or matched since, whatever its name: their cards keep the first cells."""
+    folder = encoder_folder(SHIPPED)
+    assert folder is not None  # that name has one
+    return bool(card["cells"]["sha256"] == checked_card(folder)["cells"]["sha256"])
+
+
+def _what(encoder: Encoder, card: Card) -> str:
     built, size = card["architecture"], card["preprocessing"]["image_size"]
     return (
         f"A network of the kind `{built['kind']}`, {built['hidden']} wide and {built['layers']} deep, with "
@@ -139,7 +145,8 @@ def _what(name: str, card: Card) -> str:
         f"224-pixel frame it makes an embedding of {built['width']} numbers ({built['embedding']}), and from "
         f"that the probability of every answer to {len(card['tasks'])} questions:\n\n"
         + "\n".join(f"- {_words(task)}: {', '.join(answers)}" for task, answers in _tasks(card))
-        + f"\n\nUse it with `--encoder {name}`. SHA-256 of its weights: `{built['tensors_sha256']}`."
+        + f"\n\nUse it with `--encoder {encoder.name}`. SHA-256 of weights, heads and preprocessing, as "
+        f"reports name it: `{encoder.sha256}`."
     )
 
 
@@ -281,7 +288,8 @@ def _spread_and_told(found: Card, cells: int) -> str:
     meaning = _first(
         found["spread_over_own"],
         (0.5, "So it sees them much more alike than they are: models on top have little to go by."),
-        (1.5, "So it tells them apart about as finely as its own."),
+        (0.8, "So it tells them apart, though less finely than its own."),
+        (1.25, "So it tells them apart about as finely as its own."),
         (
             np.inf,
             "So it sees differences among them that it does not see among its own; they may be of light.",
@@ -293,10 +301,10 @@ def _spread_and_told(found: Card, cells: int) -> str:
     return f"{apart} {meaning} It takes them for: {shares}."
 
 
-def _limits(name: str, card: Card) -> str:
+def _limits(card: Card, known: Iterable[str]) -> str:
     types = [_words(each) for each in card["tasks"].get(CELL_TYPE, ())]
     points = [
-        *_LIMITS.get(name, ()),
+        *known,
         f"It knows {len(types)} types of cells: {', '.join(types)}. Whatever else it is shown, it takes for "
         "one of "
         "these, and its probabilities do not say that something is new to it.",
@@ -315,6 +323,34 @@ def _limits(name: str, card: Card) -> str:
 
 
 def _training(name: str, card: Card) -> str:
+    since = _since(card)
+    if since:
+        steps = "\n".join(f"- {step}" for step in since)
+        return f"It began as one trained so:\n\n{_first_training('FIRST', card)}\n\nSince then:\n\n{steps}"
+    return _first_training(name, card)
+
+
+def _since(card: Card) -> list[str]:
+    """What was done to an encoder after its training."""
+    told = []
+    for step in card.get("adapted", ()):
+        settings, losses = step["settings"], step["settings"]["losses"]
+        told.append(
+            f"`lymphoscope encoder adapt COHORT --encoder {step['from']['name']}`: trained on with "
+            f"{step['cells']:,} cells of {step['patients']:,} patients, whose labels had no say, for "
+            f"{settings['epochs']} epochs (loss {losses[0]:.3f} to {losses[-1]:.3f}). Embeddings moved by "
+            f"{step['moved']:.1%} of the spread between cells. Cohort `{step['cohort']}`."
+        )
+    if matched := card.get("matched"):
+        told.append(
+            f"`lymphoscope encoder match COHORT`: the colours of {matched['cells']:,} cells of "
+            f"{matched['patients']:,} patients, {matched['distance']:.2f} spreads away, are brought to those "
+            f"that it has learned from. Cohort `{matched['cohort']}`."
+        )
+    return told
+
+
+def _first_training(name: str, card: Card) -> str:
     built, training = card["architecture"], card["training"]
     command = (
         f"lymphoscope encoder train CELLS -o {name} \\\n"
