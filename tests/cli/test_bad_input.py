@@ -329,6 +329,14 @@ def test_check_does_not_promise_a_run_without_both_classes(cohort: Path) -> None
     assert "not for `run`" in CliRunner().invoke(app, ["check", str(cohort)]).output
 
 
+def test_check_does_not_promise_a_run_with_fewer_patients_than_folds(cohort: Path) -> None:
+    rows = "".join(f"X{i},{i % 2},F,,9\n" for i in range(8))
+    (cohort / TABLE).write_text(HEADER + rows)
+    shutil.rmtree(cohort / "trainset")
+    text = " ".join(CliRunner().invoke(app, ["check", str(cohort)]).output.split())
+    assert "not ready for `lymphoscope run` without further options" in text and "at most 4 folds" in text
+
+
 def test_clinical_values_may_all_be_missing(tiny_cohort: Path, tmp_path: Path) -> None:
     table = tmp_path / "bare.csv"
     lines = (tiny_cohort / TABLE).read_text().splitlines()

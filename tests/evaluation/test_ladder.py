@@ -78,6 +78,19 @@ def test_every_pair_is_compared_in_any_order_where_that_is_asked_for() -> None:
     assert {each.first for each in found.rows[1].comparisons} == {"morphology-clinical"}
 
 
+def test_one_that_is_no_rung_is_compared_with_the_first_that_looks_at_the_same() -> None:
+    bags, y = cohort(40, cells=8)
+    bags = type(bags)(bags.cells, bags.offsets, bags.clinical, bags.patient_ids, ("nucleus_a", "cell_b"))
+    rungs = (*RUNGS[2:], ("both", "ensemble"), ("clinical", "clinical-forest"))
+    found = climb(bags, y, Protocol(folds=2, repeats=1, bootstrap=100), recipes=rungs)
+    others = {
+        row.recipe: [each.first for each in row.comparisons if each.zone == "overall"] for row in found.rows
+    }
+    assert others["ensemble"] == ["clinical", "morphology", "morphology-clinical"]
+    assert others["clinical-forest"] == ["clinical"]
+    assert others["morphology-clinical"] == ["clinical", "morphology"]
+
+
 def test_an_encoder_is_compared_with_measured_morphology_and_its_words_with_its_numbers() -> None:
     bags, y = cohort(40, cells=6)
     names = ("nucleus_a", "embedding_000", "concept_cell_size=small", "concept_cell_size=big")

@@ -36,6 +36,16 @@ def test_probabilities_are_ranked_too_and_cut_at_the_threshold() -> None:
     assert score(answers(0.9, 0.4, 0.3, 0.1), TRUTH, threshold=0.4).missed == ()
 
 
+def test_a_threshold_decides_from_the_probabilities_that_stand_beside_decisions() -> None:
+    decided, said = answers(1, 0, 0, 0), answers(0.9, 0.4, 0.3, 0.1)
+    assert score(decided, TRUTH, probabilities=said).as_dict()["threshold"] is None
+    found = score(decided, TRUTH, probabilities=said, threshold=0.2)
+    assert (found.missed, found.false_alarms, found.kind) == ((), ("P3",), "probabilities")
+    assert found.threshold == 0.2
+    with pytest.raises(InputError, match="needs probabilities"):
+        score(decided, TRUTH, threshold=0.2)
+
+
 def test_a_perfect_score_still_has_an_interval() -> None:
     perfect = score(Answers(tuple(map(str, range(42))), (1,) * 29 + (0,) * 13), _truth42())
     assert perfect.balanced_accuracy.estimate == 1.0

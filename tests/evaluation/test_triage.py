@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small_models import Nearest, cohort
@@ -7,6 +9,7 @@ from small_models import Nearest, cohort
 from lymphoscope.evaluation.evaluator import evaluate
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.evaluation.triage import (
+    NO_CELLS_NEEDED,
     advise,
     bootstrap_refits,
     choose_referral_threshold,
@@ -39,6 +42,22 @@ def test_nothing_is_said_on_few_cells_or_faulty_data() -> None:
     assert one(0.1, 0.0, 0.2, n_cells=np.array([3]), min_cells=2) == "not advised"
     assert one(0.1, 0.0, 0.2, with_errors=["P1"]) == "cannot say"
     assert one(0.1, 0.0, 0.2, with_errors=["P10"]) == "not advised"
+    assert one(0.6, 0.5, 0.7, n_cells=np.array([NO_CELLS_NEEDED])) == "advised"
+    assert one(0.6, 0.5, 0.7, n_cells=np.array([0])) == "cannot say"
+
+
+def test_where_no_threshold_could_be_chosen_the_words_say_so() -> None:
+    found = FOUND.out_of_fold
+    assert found.referral_threshold is not None
+    assert "The threshold was chosen for 90%." in triage(found, PROTOCOL).overall.sentence
+    for fold, said in ((1, "For 25% of the patients"), (None, "For every patient")):
+        without = (found.fold == fold) | (fold is None)
+        fallen = replace(found, referral_threshold=np.where(without, 0.0, found.referral_threshold))
+        decided = triage(fallen, PROTOCOL)
+        assert f"{said} the training patients held too few malignant ones" in decided.overall.sentence
+        assert "The threshold was chosen" not in decided.overall.sentence
+        told = {each.reason for each, no in zip(decided.advice, without[0], strict=True) if no}
+        assert told == {"no threshold could be chosen, so everybody is referred"}
 
 
 def test_held_out_patients_are_counted_as_decided() -> None:

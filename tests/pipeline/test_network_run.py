@@ -218,7 +218,7 @@ def test_evaluate_writes_the_curves_of_networks(prepared: Prepared, tmp_path: Pa
         *("member", "number", "learning_rate", "training", "validation", "chosen"),
     }
     assert one["balancing"]["patients_after"][0] == one["balancing"]["patients_after"][1]
-    assert "seconds" not in out.read_text()
+    assert '"seconds"' not in out.read_text()
 
 
 def epoch(number: int = 1) -> Epoch:

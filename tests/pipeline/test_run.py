@@ -15,12 +15,16 @@ import pytest
 from lymphoscope.cohort.findings import Severity
 from lymphoscope.cohort.image_finding_kinds import DamagedImage
 from lymphoscope.cohort.read import ReadOptions
-from lymphoscope.errors import LymphoscopeError, RunFolderError
+from lymphoscope.errors import InputError, LymphoscopeError, RunFolderError
+from lymphoscope.evaluation.probes import Probe
 from lymphoscope.evaluation.protocol import Protocol
+from lymphoscope.models.auto import AutoClassifier
+from lymphoscope.pipeline.evaluate import evaluate_cohort
 from lymphoscope.pipeline.plan import RunPlan, Submission
 from lymphoscope.pipeline.predict import predict_cohort, read_model
-from lymphoscope.pipeline.preparation import Prepared, prepare
+from lymphoscope.pipeline.preparation import Prepared, prepare, probe_cohort
 from lymphoscope.pipeline.run import run
+from lymphoscope.pipeline.summary import run_summary
 
 READING = ReadOptions(min_cells=4)
 PLAN = RunPlan(
@@ -194,6 +198,50 @@ def test_faults_that_are_ignored_are_told_and_keep_the_tool_from_deciding(
     assert "No fault was found" not in page
 
 
+def test_findings_of_a_run_are_those_of_the_report_and_ignored_ones_are_not_printed(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Probe, "warns", True)
+    codes = {probe.finding.code for probe in probe_cohort(prepared, PLAN.protocol)}
+    ignored = sorted(codes)[0]
+    plan = replace(PLAN, recipe="clinical", ignore=(ignored.lower(),))
+    run(prepared, tmp_path / "run", plan, jobs=1)
+    found = {finding["code"] for finding in json.loads((tmp_path / "run" / "findings.json").read_text())}
+    assert codes - {ignored} <= found and ignored not in found
+    printed = "".join(str(line) for line in run_summary(tmp_path / "run"))
+    assert ignored not in printed and all(code in printed for code in codes - {ignored})
+
+
+def test_what_auto_has_chosen_decides_whether_cells_can_be_too_few(
+    tiny_cohort: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = prepare(tiny_cohort, ReadOptions(min_cells=100), cache=cache, jobs=1)
+    plan = replace(PLAN, reading=ReadOptions(min_cells=100), recipe="auto")
+    plan = replace(plan, protocol=replace(plan.protocol, repeats=1), refits=2)
+    advice = {}
+    for place, chosen in enumerate(AutoClassifier().candidates[:2]):
+        monkeypatch.setattr("lymphoscope.models.auto._simplest_of_the_best", lambda _, place=place: place)
+        folder = run(few, tmp_path / chosen, plan, jobs=1)
+        assert json.loads((folder / "metrics.json").read_text())["chosen"]["recipe"] == chosen
+        printed = [str(line) for line in run_summary(folder)]
+        assert any(f"has chosen [bold]{chosen}[/]" in line for line in printed)
+        advice[chosen] = (folder / "predictions.csv").read_text() + (folder / "report.html").read_text()
+        if chosen == "clinical":  # no encoder is needed for what looks at no cells
+            bare = prepare(tiny_cohort, READING, cache=cache, encoder=None, jobs=1)
+            predict_cohort(read_model(folder / "model"), bare, tmp_path / "predicted")
+    assert "readable cells, fewer than 100" not in advice["clinical"]
+    assert "readable cells, fewer than 100" in advice["morphology"]
+
+
+def test_an_encoders_recipe_without_an_encoder_is_refused_before_anything_is_trained(
+    tiny_cohort: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = prepare(tiny_cohort, READING, cache=cache, encoder=None, jobs=1)
+    monkeypatch.setattr("lymphoscope.evaluation.ladder.evaluate", lambda *_: pytest.fail("trained"))
+    with pytest.raises(InputError, match="encoder-mean"):
+        evaluate_cohort(bare, PLAN.protocol, ["clinical", "encoder-mean"])
+
+
 def test_a_split_of_the_table_without_one_class_is_refused_before_anything_is_written(
     prepared: Prepared, tmp_path: Path
 ) -> None:
@@ -243,7 +291,9 @@ def test_predicting_with_the_bundle_says_what_the_run_said(
         assert said[line.split(",")[0]] == line
     assert len(answers.patients) == len(prepared.cohort.patients)
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "0 malignant patients, 0 reactive, 30 unlabelled" in page
+    assert "30 patients, whose labels, if there are any, were not looked at" in page
+    assert "Of 30 patients, flow cytometry" in page and "without a diagnosis" not in page
+    assert "too few labelled" not in page and "was measured on the cohort “cohort”" in page
     with pytest.raises(LymphoscopeError, match="exists already"):
         predict_cohort(read_model(finished / "model"), prepared, tmp_path / "out")
 

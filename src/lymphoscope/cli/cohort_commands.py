@@ -233,10 +233,21 @@ def _prepare(
 
 def _verdict(prepared: Prepared, n_errors: int) -> str:
     """What the cohort can be used for as it is."""
+    from rich.markup import escape
+
+    from lymphoscope.errors import LymphoscopeError
+    from lymphoscope.evaluation.protocol import Protocol
+
     if n_errors:
         return "[bold red]not ready[/] for `lymphoscope run`"
     if not (prepared.labels == 1).any() or not (prepared.labels == 0).any():
         return "[bold green]ready[/] for `lymphoscope predict`; without labels of both classes, not for `run`"
+    try:
+        Protocol().splits(prepared.labels, prepared.labelled_split)
+    except LymphoscopeError as error:
+        return (
+            f"[bold yellow]not ready[/] for `lymphoscope run` without further options: {escape(str(error))}"
+        )
     return "[bold green]ready[/] for `lymphoscope run`"
 
 

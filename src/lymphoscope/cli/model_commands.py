@@ -229,7 +229,7 @@ def evaluate(
         console.print(prepared.left_out.sentence())
     for line in (
         *ladder_lines(found.as_dict()),
-        *caution_lines(page.ladder_not_held_out(prepared, found)),
+        *caution_lines(page.cautions(prepared, found)),
     ):
         console.print(line)
     if out is not None:
@@ -288,7 +288,13 @@ def score(
     id_column: Annotated[str | None, typer.Option(help="Name of the patients' column.")] = None,
     prediction_column: Annotated[str | None, typer.Option(help="Name of the predictions' column.")] = None,
     truth_column: Annotated[str | None, typer.Option(help="Name of the labels' column.")] = None,
-    threshold: Annotated[float, typer.Option(help="For probabilities: malignant from here on.")] = 0.5,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Call malignant from this probability on.",
+            show_default="as predicted; 0.5 where there are only probabilities",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Score predictions once the true labels are known."""

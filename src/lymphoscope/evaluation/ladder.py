@@ -18,7 +18,7 @@ from lymphoscope.evaluation.pieces import bags_fingerprint
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.evaluation.results import Evaluation, Zone
 from lymphoscope.models.base import BagClassifier
-from lymphoscope.models.patient_space import has_numbers
+from lymphoscope.models.patient_space import has_numbers, require_numbers
 from lymphoscope.models.registry import create_model, public_name, recipe_info
 from lymphoscope.stats.comparison import Comparison
 
@@ -66,7 +66,8 @@ class LadderRow:
     model : its unfitted model, which knows where weights lie; the name in `evaluation` does not.
     comparisons : this recipe against others on the same folds, overall and in the overlap zone; the
         difference is this one minus the other. Others are the first recipes of the rungs below, and the one
-        that `BESIDE` names. Untrained ones are compared with none.
+        that `BESIDE` names; for a recipe that is not on the reference ladder, also the first that looks at
+        the same. Untrained ones are compared with none.
     """
 
     inputs: Inputs
@@ -162,8 +163,11 @@ def climb(
     steps = [*recipes, AUTO] if with_auto else list(recipes)
     fingerprint = None if pieces is None else bags_fingerprint(bags, y)
     rows: list[LadderRow] = []
+    models = {recipe: create_model(recipe) for _, recipe in steps}
+    for recipe, model in models.items():
+        require_numbers(recipe, model, bags)
     for inputs, recipe in steps:
-        model = create_model(recipe)
+        model = models[recipe]
         photographs = model.cell_input == "images" and bags_for is not None
         evaluation = evaluate(
             model,
@@ -192,10 +196,16 @@ def climb(
 
 
 def _others(below: Sequence[LadderRow], inputs: Inputs, recipe: str) -> list[Evaluation]:
-    """What a new recipe is compared with: each lower kind of input's first recipe, and that of `BESIDE`."""
+    """What a new recipe is compared with: each lower kind of input's first recipe, and that of `BESIDE`.
+
+    One that is no part of the reference ladder is compared with its first that looks at the same, too.
+    """
     if inputs == "rules":
         return []
-    beside = [row.evaluation for row in below if row.recipe == BESIDE.get(recipe)]
-    first = {row.inputs: row.evaluation for row in reversed(below) if row.inputs != inputs}
+    first = {row.inputs: row.evaluation for row in reversed(below)}
+    reference = {name: kind for kind, name in DEFAULT_LADDER}
+    same = [name for name, kind in reference.items() if kind == inputs and recipe not in reference]
+    wished = [BESIDE.get(recipe), *same[:1]]
+    beside = [row.evaluation for row in below if row.recipe in wished]
     wanted = {"clinical": ("rules",), "images": ("clinical",), "both": ("clinical", "images")}[inputs]
     return [*(first[kind] for kind in wanted if kind in first), *beside]

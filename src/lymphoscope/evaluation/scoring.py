@@ -31,7 +31,8 @@ class Score:
     n_malignant, n_reactive : patients scored.
     n_unlabelled : predicted patients whose true label is still unknown (-1 or empty); not scored.
     kind : "decisions" where every prediction is 0 or 1, else "probabilities".
-    threshold : probability at and above which a patient counts as called malignant.
+    threshold : probability at and above which a patient counts as called malignant; None where decisions
+        were given.
     balanced_accuracy : with a patient bootstrap's interval.
     sensitivity, specificity : with exact (Clopper-Pearson) intervals.
     auc, brier : of probabilities; None where decisions alone are given.
@@ -43,7 +44,7 @@ class Score:
     n_reactive: int
     n_unlabelled: int
     kind: str
-    threshold: float
+    threshold: float | None
     balanced_accuracy: Interval
     sensitivity: Interval
     specificity: Interval
@@ -93,7 +94,7 @@ def score(
     truth: Answers,
     *,
     probabilities: Answers | None = None,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     replicates: int = 2000,
     seed: int = 0,
 ) -> Score:
@@ -104,14 +105,15 @@ def score(
     predictions : 0 or 1, or probabilities of malignancy, one per patient.
     truth : 1 malignant, 0 reactive, -1 still unknown.
     probabilities : of the same patients, where `predictions` are decisions: for AUC and Brier score.
-    threshold : for probabilities; decisions are taken as they are.
+    threshold : to decide from the probabilities, also where decisions stand beside them; without, decisions
+        are taken as they are, and probabilities are cut at 0.5.
 
     Raises
     ------
     InputError : an id twice, a patient without prediction or without truth, a value or threshold out of
-        range, or one class only.
+        range, a threshold for decisions alone, or one class only.
     """
-    if not 0.0 <= threshold <= 1.0:
+    if threshold is not None and not 0.0 <= threshold <= 1.0:
         raise InputError("this is no threshold for a probability", found=threshold, allowed="0 to 1")
     for answers, what in ((predictions, "predictions"), (truth, "truth")):
         _check_once(answers, what)
@@ -130,15 +132,27 @@ def score(
             found=f"{int(y.sum())} malignant and {int((~y).sum())} reactive patients",
             allowed="at least one patient of each class",
         )
-    hard = bool(np.isin(list(predictions.values), (0.0, 1.0)).all())
-    called = p == 1.0 if hard else p >= threshold
+    decided = bool(np.isin(list(predictions.values), (0.0, 1.0)).all())
+    called = p == 1.0
     if probabilities is not None:
         _check_values(probabilities, (0.0, 1.0), whole=False)
         said = dict(zip(probabilities.ids, probabilities.values, strict=True))
         p = np.array([said[patient] for patient in scored], dtype=np.float64)
-    ranked = None if hard and probabilities is None else p
+    ranked = None if decided and probabilities is None else p
+    if threshold is not None and ranked is None:
+        raise InputError(
+            "a threshold needs probabilities, and these are decisions",
+            file=predictions.file,
+            column=predictions.column,
+            found=threshold,
+            remedy="Leave out the threshold, or name the column of probabilities.",
+        )
+    if threshold is None and not decided:
+        threshold = 0.5
+    if threshold is not None:
+        called = p >= threshold
     unlabelled = len(labels) - len(scored)
-    return _score(scored, y, called, ranked, hard, unlabelled, threshold, replicates, seed)
+    return _score(scored, y, called, ranked, unlabelled, threshold, replicates, seed)
 
 
 def score_files(
@@ -148,7 +162,7 @@ def score_files(
     id_column: str | None = None,
     prediction_column: str | None = None,
     truth_column: str | None = None,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     seed: int = 0,
 ) -> Score:
     """`score` for two tables of delimited text.
@@ -223,9 +237,8 @@ def _score(
     y: np.ndarray,
     called: np.ndarray,
     p: np.ndarray | None,
-    hard: bool,
     n_unlabelled: int,
-    threshold: float,
+    threshold: float | None,
     replicates: int,
     seed: int,
 ) -> Score:
@@ -239,8 +252,8 @@ def _score(
         n_malignant,
         n_reactive,
         n_unlabelled,
-        "decisions" if hard else "probabilities",
-        0.5 if hard else threshold,
+        "decisions" if threshold is None else "probabilities",
+        threshold,
         accuracy,
         clopper_pearson(n_malignant - len(missed), n_malignant),
         clopper_pearson(n_reactive - len(false_alarms), n_reactive),

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
+from lymphoscope.cohort.findings import counted
 from lymphoscope.evaluation.evaluator import in_zone
 from lymphoscope.evaluation.folds import inner_scores, refit_models
 from lymphoscope.evaluation.out_of_fold import OutOfFold
@@ -31,6 +32,9 @@ from lymphoscope.stats.thresholds import referral_threshold
 Decision = Literal["advised", "not advised", "cannot say"]
 
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
+
+NO_CELLS_NEEDED = -1
+"""In the place of a patient's number of cells: the model looks at none, so these are not too few."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,7 @@ def advise(
     ----------
     probability, low, high : of malignancy with its interval, shape (n_patients,).
     threshold : probability at and above which flow cytometry is advised, one or per patient.
-    n_cells : readable photographs per patient; leave out for a recipe that looks at no cells.
+    n_cells : readable photographs per patient, or `NO_CELLS_NEEDED`; leave out where that holds for all.
     min_cells : with fewer, nothing is said.
     with_errors : ids of patients with a finding of severity error.
     """
@@ -203,8 +207,11 @@ def triage(
     unsure = np.array([each.decision == "cannot say" for each in advice], dtype=np.float64)
     by_threshold = (found.probability >= found.referral_threshold).mean(0)
     zones: tuple[Zone, Zone] = ("overall", "overlap")
-    whole = [_summary(found, protocol, zone, referred, unsure) for zone in zones]
-    bare = [_summary(found, protocol, zone, by_threshold, np.zeros_like(unsure)) for zone in zones]
+    whole = [_summary(found, protocol, zone, referred, unsure, threshold[None]) for zone in zones]
+    bare = [
+        _summary(found, protocol, zone, by_threshold, np.zeros_like(unsure), found.referral_threshold)
+        for zone in zones
+    ]
     if found.refit_low is None:
         low, high = np.full_like(p, np.nan), np.full_like(p, np.nan)
     return Triage(found.recipe, found.patient_ids, p, low, high, threshold, advice, *whole, *bare)
@@ -272,8 +279,10 @@ def _advice(
 ) -> Advice:
     if has_error:
         return Advice("cannot say", "an error was found in this patient's data")
-    if n_cells is not None and n_cells < min_cells:
-        return Advice("cannot say", f"{n_cells} readable cells, fewer than {min_cells}")
+    if n_cells is not None and NO_CELLS_NEEDED < n_cells < min_cells:
+        return Advice("cannot say", f"{counted(n_cells, 'readable cell')}, fewer than {min_cells}")
+    if threshold == 0:
+        return Advice("advised", "no threshold could be chosen, so everybody is referred")
     if low < threshold <= high:
         return Advice("cannot say", "the interval spans the threshold")
     what = "probability" if low == high else "whole interval"
@@ -283,7 +292,12 @@ def _advice(
 
 
 def _summary(
-    found: OutOfFold, protocol: Protocol, zone: Zone, referred: FloatArray, unsure: FloatArray
+    found: OutOfFold,
+    protocol: Protocol,
+    zone: Zone,
+    referred: FloatArray,
+    unsure: FloatArray,
+    thresholds: FloatArray,
 ) -> TriageSummary:
     wished = float(found.wished_sensitivity or 0.0)
     inside = in_zone(found.lymphocyte_count, zone, protocol.overlap_limit)
@@ -307,7 +321,7 @@ def _summary(
     where = "with a count in the overlap zone " if zone == "overlap" else ""
     sentence = (
         f"Of the malignant patients {where}{_percent(sensitivity)} were referred to flow cytometry; "
-        f"{_percent(saved)} of all tests were saved. The threshold was chosen for {wished:.0%}."
+        f"{_percent(saved)} of all tests were saved. {_threshold_sentence(thresholds[:, inside], wished)}"
     )
     return TriageSummary(
         zone,
@@ -320,6 +334,17 @@ def _summary(
         saved,
         overall(unsure),
         sentence,
+    )
+
+
+def _threshold_sentence(thresholds: FloatArray, wished: float) -> str:
+    without = float((thresholds == 0).mean())
+    if without == 0:
+        return f"The threshold was chosen for {wished:.0%}."
+    whom = "every patient" if without == 1 else f"{without:.0%} of the patients"
+    return (
+        f"For {whom} the training patients held too few malignant ones to choose a threshold for "
+        f"{wished:.0%}, so everybody was referred."
     )
 
 

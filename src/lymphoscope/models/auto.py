@@ -75,6 +75,11 @@ class AutoClassifier(BagClassifier):
         self.check_fitted()
         return {"recipe": self.recipe_, **getattr(self.model_, "chosen_", {})}
 
+    @property
+    def looks_at_cells(self) -> bool:
+        """Fitted, whether the chosen recipe does."""
+        return self.model_.looks_at_cells if hasattr(self, "model_") else True
+
     def fit(self, bags: Bags, y: Labels) -> Self:
         """Choose among the candidates and fit the chosen one on all of `bags`."""
         labels = check_labels(bags, y)

@@ -86,6 +86,11 @@ class BagClassifier(BaseEstimator, ABC):
     def load_state(self, state: State) -> Self:
         """Take up what `state` returned on a model of the same parameters; predictions are then identical."""
 
+    @property
+    def looks_at_cells(self) -> bool:
+        """Whether what it says of a patient may depend on cells at all."""
+        return self.cell_input != "none"
+
     def check_fitted(self) -> None:
         """Raise scikit-learn's `NotFittedError` unless `fit` or `load_state` has been called."""
         if not hasattr(self, "threshold_"):

@@ -74,6 +74,16 @@ def has_numbers(model: BagClassifier, bags: Bags) -> bool:
     )
 
 
+def require_numbers(recipe: str, model: BagClassifier, bags: Bags) -> None:
+    """Refuse a recipe whose numbers the bags do not hold, before anything is trained: `InputError`."""
+    if not has_numbers(model, bags):
+        raise InputError(
+            "this recipe looks at an encoder's numbers, and there are none",
+            found=recipe,
+            remedy="Name an encoder instead of switching it off, or choose another recipe.",
+        )
+
+
 def _is_kind(name: str, numbers: Numbers) -> bool:
     if numbers in _PREFIXES:
         return name.startswith(_PREFIXES[numbers])

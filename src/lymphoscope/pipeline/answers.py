@@ -14,8 +14,10 @@ from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
 from lymphoscope.cohort.cell_store import CellStore
 from lymphoscope.cohort.cohort import UNLABELLED, Cohort
 from lymphoscope.cohort.findings import Finding, Severity
-from lymphoscope.evaluation.triage import Advice
+from lymphoscope.evaluation.out_of_fold import OutOfFold
+from lymphoscope.evaluation.triage import NO_CELLS_NEEDED, Advice
 from lymphoscope.models.base import BagClassifier
+from lymphoscope.models.registry import recipe_info
 from lymphoscope.pipeline.portraits import CROP, portraits
 from lymphoscope.report.content import CellCrop, PatientRow
 from lymphoscope.report.patient_table import crop_jpeg, strongest_cells
@@ -56,9 +58,25 @@ def by_patient(evidence: FloatArray | None, bags: Bags) -> tuple[FloatArray | No
     return tuple(np.split(evidence, bags.offsets[1:-1]))
 
 
-def cells_needed(model: BagClassifier, bags: Bags) -> IntArray | None:
-    """Cells per patient, or None for a model that looks at no cells and so cannot have too few."""
-    return None if model.cell_input == "none" else bags.counts
+def cells_looked_at(model: BagClassifier, bags: Bags) -> IntArray:
+    """Cells per patient for `advise`: `NO_CELLS_NEEDED` for a model that looks at none, so that none lack."""
+    return bags.counts if model.looks_at_cells else np.full(len(bags), NO_CELLS_NEEDED)
+
+
+def cells_looked_at_held_out(found: OutOfFold, bags: Bags) -> IntArray:
+    """The same of tested patients in the first repeat: `auto` may have chosen another recipe in every fold.
+
+    Parameters
+    ----------
+    bags : of the tested patients.
+    """
+    chosen = {
+        fold: settings.get("recipe", found.recipe)
+        for (repeat, fold), settings in zip(found.splits, found.settings, strict=True)
+        if repeat == 0
+    }
+    looks = np.array([recipe_info(chosen[fold]).cell_input != "none" for fold in found.fold[0].tolist()])
+    return np.where(looks, bags.counts, NO_CELLS_NEEDED)
 
 
 def patient_rows(
@@ -119,11 +137,15 @@ def patients_with_errors(findings: Sequence[Finding]) -> frozenset[str]:
     )
 
 
-def predictions_csv(cohort: Cohort, answers: Answers) -> str:
-    """One line per patient: id, probability, interval, threshold, flow cytometry, reason.
+def predictions_csv(cohort: Cohort, answers: Answers, decision_threshold: float) -> str:
+    """One line per patient: id, probability, interval, decision and its threshold, flow cytometry, reason.
 
     The ends of an interval that there is not are empty. A model that knows how much of each decision came
     from where adds a column for each source.
+
+    Parameters
+    ----------
+    decision_threshold : probability at and above which a patient is predicted to be malignant.
     """
     header = (
         "id",
@@ -131,6 +153,7 @@ def predictions_csv(cohort: Cohort, answers: Answers) -> str:
         "low",
         "high",
         "predicted",
+        "decision_threshold",
         "referral_threshold",
         "flow_cytometry",
         "reason",
@@ -142,6 +165,7 @@ def predictions_csv(cohort: Cohort, answers: Answers) -> str:
             f"{answers.probability[k]:.6f}",
             *("" if np.isnan(bound[k]) else f"{bound[k]:.6f}" for bound in (answers.low, answers.high)),
             str(answers.decision[k]),
+            f"{decision_threshold:.6f}",
             f"{answers.threshold[k]:.6f}",
             answers.advice[k].decision,
             answers.advice[k].reason,

@@ -73,7 +73,7 @@ def evaluate_cohort(
         facts = {
             "cohort": prepared.store.fingerprint,
             "cells_left_out": prepared.left_out.n if prepared.left_out else 0,
-            "cautions": list(page.ladder_not_held_out(prepared, found)),
+            "cautions": list(page.cautions(prepared, found)),
         }
         write_json(out, {**facts, **found.as_dict(), "training": trained})
     shutil.rmtree(pieces, ignore_errors=True)

@@ -157,9 +157,20 @@ def not_held_out(prepared: Prepared, models: Iterable[tuple[str, BagClassifier]]
     )
 
 
-def ladder_not_held_out(prepared: Prepared, found: measured.Ladder) -> tuple[str, ...]:
-    """The same of the recipes on a ladder."""
-    return not_held_out(prepared, ((row.recipe, row.model) for row in found.rows))
+def cautions(prepared: Prepared, found: measured.Ladder) -> tuple[str, ...]:
+    """Why numbers of a ladder may not be believed as they stand, in sentences."""
+    smoke = [sentence for row in found.rows for sentence in barely_trained(row.recipe)]
+    return (*not_held_out(prepared, ((row.recipe, row.model) for row in found.rows)), *smoke)
+
+
+def barely_trained(recipe: str) -> tuple[str, ...]:
+    """That a network was trained for seconds, where its name says so."""
+    if recipe.partition(":")[0].partition("@")[2] != "smoke":
+        return ()
+    return (
+        f"{recipe} was trained for seconds, to see that it works: its numbers say nothing of what it can "
+        "learn. Train it with --budget fast or paper.",
+    )
 
 
 def row_titles(found: measured.Ladder) -> dict[str, str]:

@@ -16,7 +16,7 @@ from lymphoscope.pipeline import page
 from lymphoscope.pipeline.answers import (
     Answers,
     by_patient,
-    cells_needed,
+    cells_looked_at,
     patient_rows,
     patients_with_errors,
     predictions_csv,
@@ -64,7 +64,9 @@ def predict_cohort(bundle: Bundle, prepared: Prepared, out: Path) -> Answers:
     prepared.require_no_errors()
     answers = answer(prepared, bundle)
     with atomic_directory(out) as folder:
-        write_text(folder / "predictions.csv", predictions_csv(prepared.cohort, answers))
+        write_text(
+            folder / "predictions.csv", predictions_csv(prepared.cohort, answers, bundle.model.threshold_)
+        )
         write_report(_content(prepared, bundle, answers), folder / "report.html")
     return answers
 
@@ -92,7 +94,7 @@ def answer(prepared: Prepared, bundle: Bundle, patients: np.ndarray | None = Non
             low,
             high,
             threshold,
-            n_cells=cells_needed(bundle.model, bags),
+            n_cells=cells_looked_at(bundle.model, bags),
             min_cells=int(facts["min_cells"]),
             with_errors=patients_with_errors((*prepared.findings, *prepared.ignored)),
         ),
@@ -103,14 +105,14 @@ def answer(prepared: Prepared, bundle: Bundle, patients: np.ndarray | None = Non
 
 def caveats_of(bundle: Bundle, prepared: Prepared) -> tuple[str, ...]:
     """Why these predictions may not be believed as they stand, in sentences."""
-    found = page.caveats(bundle.model) + _not_held_out(bundle, prepared)
+    found = page.caveats(bundle.model) + _not_held_out(bundle, prepared) + page.barely_trained(bundle.recipe)
     if bundle.metadata["cohort"]["fingerprint"] == prepared.store.fingerprint:
         found += (
             "These are the data that the model was fitted on: what it says of patients it has learned from "
             "flatters it.",
         )
     fitted = bundle.metadata["leave_out_cells"]
-    if fitted != prepared.leave_out and bundle.model.cell_input != "none":
+    if fitted != prepared.leave_out and bundle.model.looks_at_cells:
         found += (
             f"The model was fitted with --leave-out-cells {fitted}, and these predictions are made with "
             f"{prepared.leave_out}: it looks at other cells than those that it was measured on.",
@@ -137,7 +139,7 @@ def _check_facts(bundle: Bundle, model: Path) -> None:
 
 def _check_columns(bundle: Bundle, prepared: Prepared) -> None:
     """The numbers that the model was fitted on must be those that this version and the encoder give."""
-    if bundle.model.cell_input != "numbers":
+    if bundle.model.cell_input != "numbers" or not bundle.model.looks_at_cells:
         return
     wanted = bundle.metadata["encoder"]
     given = None if prepared.encoder is None else prepared.encoder.as_dict()
@@ -162,6 +164,7 @@ def _content(prepared: Prepared, bundle: Bundle, answers: Answers) -> ReportCont
     rows = patient_rows(cohort, prepared.store, prepared.bags, answers, STRIP, hide_labels=True)
     trained = facts["cohort"]
     return ReportContent(
+        fitted_on=str(trained["name"]),
         cohort=CohortSummary(
             cohort.root.name, 0, 0, len(rows), len(prepared.store), str(facts["labels_note"])
         ),

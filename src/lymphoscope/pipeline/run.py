@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lymphoscope.cohort.findings import without
+from lymphoscope.cohort.findings import Finding, without
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.errors import InputError, RunFolderError
 from lymphoscope.evaluation.epoch_progress import Track
@@ -26,11 +26,11 @@ from lymphoscope.evaluation.triage import Triage, triage
 from lymphoscope.files import atomic_path, write_json, write_text
 from lymphoscope.models.base import BagClassifier
 from lymphoscope.models.bundle import Bundle, save_bundle
-from lymphoscope.models.registry import create_model, public_name, recipe_info
+from lymphoscope.models.registry import public_name, recipe_info
 from lymphoscope.pipeline import page
 from lymphoscope.pipeline.answers import (
     Answers,
-    cells_needed,
+    cells_looked_at_held_out,
     patient_rows,
     patients_with_errors,
     predictions_csv,
@@ -136,7 +136,7 @@ def _run(
         triage=_triage(prepared, plan, ladder),
         new=answer(prepared, bundle, prepared.unlabelled),
         probes=probe_cohort(prepared, plan.protocol),
-        cautions=page.ladder_not_held_out(prepared, ladder),
+        cautions=page.cautions(prepared, ladder),
     )
     _write(folder, prepared, plan, bundle, found)
     shutil.rmtree(folder / "pieces", ignore_errors=True)
@@ -183,7 +183,6 @@ def _pin_cohort(folder: RunFolder, prepared: Prepared) -> None:
             "folder, or give --overwrite to replace that run."
         )
     write_json(path, facts)
-    write_json(folder / "findings.json", [finding.as_dict() for finding in prepared.findings])
 
 
 def _triage(prepared: Prepared, plan: RunPlan, ladder: Ladder) -> Triage:
@@ -191,7 +190,7 @@ def _triage(prepared: Prepared, plan: RunPlan, ladder: Ladder) -> Triage:
     return triage(
         found,
         plan.protocol,
-        n_cells=cells_needed(create_model(plan.kept), prepared.labelled_bags[found.patients]),
+        n_cells=cells_looked_at_held_out(found, prepared.labelled_bags[found.patients]),
         min_cells=plan.reading.min_cells,
         with_errors=patients_with_errors((*prepared.findings, *prepared.ignored)),
     )
@@ -203,7 +202,7 @@ def _write(folder: RunFolder, prepared: Prepared, plan: RunPlan, bundle: Bundle,
     _write_splits(folder / "splits.parquet", found.ladder)
     _write_predictions(folder / "predictions.parquet", found.ladder)
     _write_curves(folder / CURVES, found.ladder)
-    write_text(folder / "predictions.csv", predictions_csv(cohort, found.new))
+    write_text(folder / "predictions.csv", predictions_csv(cohort, found.new, bundle.model.threshold_))
     write_text(
         folder / "submission.csv",
         submission_csv(cohort, found.new, submission.columns, submission.values == "probability"),
@@ -212,8 +211,16 @@ def _write(folder: RunFolder, prepared: Prepared, plan: RunPlan, bundle: Bundle,
     if target.exists():
         shutil.rmtree(target)
     save_bundle(bundle, target)
+    findings = _findings(prepared, plan, found)
+    write_json(folder / "findings.json", [finding.as_dict() for finding in findings])
     write_report(_content(prepared, plan, bundle, found), folder / "report.html")
     write_json(folder / "metrics.json", _metrics(bundle, found))
+
+
+def _findings(prepared: Prepared, plan: RunPlan, found: Found) -> tuple[Finding, ...]:
+    """Those of the data, and those of the shortcut probes."""
+    probes = without((probe.finding for probe in found.probes if probe.warns), plan.ignore)
+    return (*prepared.findings, *probes)
 
 
 def _write_splits(path: Path, ladder: Ladder) -> None:
@@ -259,6 +266,7 @@ def _metrics(bundle: Bundle, found: Found) -> dict[str, Any]:
     malignant = int(out_of_fold.y.sum())
     return {
         "recipe": bundle.recipe,
+        "chosen": chosen_settings(bundle.model),
         "ladder": found.ladder.as_dict(),
         "triage": found.triage.as_dict(),
         "referral_threshold": bundle.metadata["referral_threshold"],
@@ -307,10 +315,7 @@ def _content(prepared: Prepared, plan: RunPlan, bundle: Bundle, found: Found) ->
         training=training(found.ladder),
         clusters=clusters(prepared, bundle.model),
         caveats=(*page.caveats(bundle.model), *found.cautions),
-        findings=(
-            *prepared.findings,
-            *without((probe.finding for probe in found.probes if probe.warns), plan.ignore),
-        ),
+        findings=_findings(prepared, plan, found),
         ignored=prepared.ignored,
         methods=_methods(prepared, plan, bundle, found.cautions),
     )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
+from lymphoscope.cohort.findings import counted
 from lymphoscope.evaluation.scoring import Score
 from lymphoscope.pipeline.answers import Answers
-from lymphoscope.pipeline.run_folder import COHORT, DONE, altered, read_object
+from lymphoscope.pipeline.run_folder import COHORT, DONE, PLAN, altered, read_object
 from lymphoscope.stats.comparison import OPTIMISTIC, TRANSDUCTIVE, UNTRAINED
 from lymphoscope.stats.intervals import Interval
 
@@ -28,39 +29,55 @@ def run_summary(folder: Path) -> Iterator[Line]:
     RunFolderError : a file that this is read from was altered since.
     """
     predictions = folder / "predictions.csv"
-    n = _rows(predictions)
-    if n != read_object(folder / COHORT).get("unlabelled"):
+    advice = _advice(predictions)
+    n = -1 if advice is None else advice.total()
+    if advice is None or n != read_object(folder / COHORT).get("unlabelled"):
         raise altered(predictions)
     try:
-        found = list(_measured(read_object(folder / DONE)))
+        found = list(
+            _measured(
+                read_object(folder / DONE),
+                {code.strip().upper() for code in read_object(folder / PLAN)["ignore"]},
+            )
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise altered(folder / DONE) from error
     yield from found
     yield ""
-    yield f"{n} unlabelled patients predicted: {_path(predictions)}, submission.csv"
+    yield f"{counted(n, 'unlabelled patient')} predicted" + (f": {_advice_text(advice)}" if n else ".")
+    yield f"Predictions: {_path(predictions)}, submission.csv"
     yield f"Model to keep: {_path(folder / 'model')}"
     yield f"Report: [bold]{_path(folder / 'report.html')}[/]   (research use only, no diagnosis)"
 
 
-def _measured(metrics: Mapping[str, Any]) -> Iterator[Line]:
-    """What metrics.json says."""
+def _measured(metrics: Mapping[str, Any], ignored: Collection[str]) -> Iterator[Line]:
+    """What metrics.json says, without the findings that the user ignores."""
     yield from ladder_lines(metrics["ladder"])
     yield from caution_lines(metrics.get("cautions", ()))
     yield ""
+    if recipe := metrics.get("chosen", {}).get("recipe"):
+        yield f"[bold]{metrics['recipe']}[/] has chosen [bold]{escape(recipe)}[/] from all labelled patients."
     yield f"[bold]{metrics['recipe']}[/], held out: {escape(metrics['triage']['overall']['sentence'])}"
     yield escape(metrics["swing"]["sentence"])
     for probe in metrics["probes"]:
-        if probe["warns"]:
+        if probe["warns"] and probe["code"] not in ignored:
             yield f"[yellow]{probe['code']}[/] {escape(probe['sentence'])}"
 
 
-def _rows(table: Path) -> int:
-    """Rows below the header of one of a run's tables; -1 where not even a header is left."""
+def _advice(predictions: Path) -> Counter[str] | None:
+    """How many patients got which advice; None where the table cannot be read any more."""
     try:
-        with table.open(encoding="utf-8", newline="") as stream:
-            return sum(1 for _ in csv.reader(stream)) - 1
-    except (OSError, ValueError, csv.Error):
-        return -1
+        with predictions.open(encoding="utf-8", newline="") as stream:
+            return Counter(row["flow_cytometry"] for row in csv.DictReader(stream))
+    except (OSError, ValueError, KeyError, csv.Error):
+        return None
+
+
+def _advice_text(counts: Mapping[Any, int]) -> str:
+    return (
+        f"flow cytometry advised for {counts['advised']}, not advised for {counts['not advised']}; cannot "
+        f"say for {counts['cannot say']}."
+    )
 
 
 def ladder_lines(ladder: Mapping[str, Any]) -> Iterator[Line]:
@@ -84,13 +101,41 @@ def ladder_lines(ladder: Mapping[str, Any]) -> Iterator[Line]:
     if any(row.get("transductive") for row in ladder["rows"]):
         yield f"[yellow]transductive[/]: {TRANSDUCTIVE}."
     yield ""
-    for row in ladder["rows"]:
-        for comparison in row["comparisons"]:
-            if comparison["zone"] == "overall":
-                yield f"· {escape(comparison['sentence'])}"
+    compared = [each for row in ladder["rows"] for each in row["comparisons"] if each["zone"] == "overall"]
+    if compared:
+        yield _differences(compared)
     for comparison in ladder["optimism"]:
         if comparison["zone"] == "overall":
             yield f"· {escape(comparison['sentence'])}"
+
+
+def _differences(compared: Sequence[Mapping[str, Any]]) -> Table:
+    """One line per pair of recipes; the sentences with the same figures are in the report."""
+    first = compared[0]
+    table = Table(
+        box=None,
+        pad_edge=False,
+        title_justify="left",
+        title_style="",
+        title=f"Differences in balanced accuracy, on the same {first['n_malignant']} malignant and "
+        f"{first['n_reactive']} reactive patients:",
+    )
+    table.add_column("recipe", overflow="fold")
+    table.add_column("minus", overflow="fold")
+    table.add_column("difference", no_wrap=True)
+    table.add_column("apart?", no_wrap=True)
+    for each in compared:
+        found, marks = each["balanced_accuracy"], ("[bold]", "[/]") if each["told_apart"] else ("", "")
+        shown = (
+            "–"
+            if found is None
+            else f"{found['estimate']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})"
+        )
+        apart = "yes" if each["told_apart"] else "no"
+        table.add_row(
+            each["second"], each["first"], *(f"{marks[0]}{text}{marks[1]}" for text in (shown, apart))
+        )
+    return table
 
 
 def caution_lines(cautions: Iterable[str]) -> Iterator[Line]:
@@ -102,10 +147,7 @@ def caution_lines(cautions: Iterable[str]) -> Iterator[Line]:
 def prediction_summary(answers: Answers, out: Path) -> Iterator[Line]:
     """How many patients got which advice, and where it is written."""
     counts = Counter(advice.decision for advice in answers.advice)
-    yield (
-        f"{len(answers.patients)} patients: flow cytometry advised for {counts['advised']}, "
-        f"not advised for {counts['not advised']}; cannot say for {counts['cannot say']}."
-    )
+    yield f"{counted(len(answers.patients), 'patient')}: {_advice_text(counts)}"
     yield f"Predictions: {_path(out / 'predictions.csv')}"
     yield f"Report: [bold]{_path(out / 'report.html')}[/]   (research use only, no diagnosis)"
 

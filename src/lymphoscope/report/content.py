@@ -313,6 +313,8 @@ class ReportContent:
     concepts : how the cells of malignant and reactive patients differ; None where no encoder tells.
     training : of the ladder's networks; may be empty.
     clusters : of cells, where the model that made the predictions has learned some.
+    fitted_on : name of the cohort that the model was fitted on, where that is another one and the labels of
+        this one are not looked at; empty on the page of a run.
     caveats : sentences on why nothing here may be believed as it stands.
     ignored : findings that the user asked to leave out.
     created : date or time in words; left out of the page when empty.
@@ -333,6 +335,7 @@ class ReportContent:
     probes: tuple[Probe, ...] = ()
     training: tuple[Training, ...] = ()
     clusters: Clusters | None = None
+    fitted_on: str = ""
     caveats: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     ignored: tuple[Finding, ...] = ()

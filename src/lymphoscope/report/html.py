@@ -78,7 +78,7 @@ def render_report(content: ReportContent) -> str:
     return environment().get_template("report.html.j2").render(
         **values,
         style=style(),
-        headline=wording.headline(values["unlabelled"]),
+        headline=wording.headline(values["unlabelled"], fitted_elsewhere=bool(content.fitted_on)),
         level=wording.level_text(_ladder_intervals(content)),
         has_intervals=wording.any_range(row.probability for row in content.patients),
         any_optimistic=any(rung.optimistic for rung in content.ladder.rungs) if content.ladder else False,
@@ -276,6 +276,11 @@ def trust_lines(content: ReportContent) -> Iterator[Markup]:
 
 def _decision_line(content: ReportContent) -> str:
     quality = content.quality
+    if content.fitted_on:
+        return (
+            "How well the model does on patients like these cannot be seen here: it was measured on the "
+            f"cohort “{content.fitted_on}”, in the report of the run that fitted it."
+        )
     if quality is None:
         return "How well the tool does on patients like these was not measured: too few labelled patients."
     return (

@@ -111,19 +111,24 @@ def list_some(items: Sequence[str], most: int = 12) -> str:
     return shown if len(items) <= most else f"{shown} and {len(items) - most} more"
 
 
-def headline(unlabelled: Sequence[PatientRow]) -> str:
-    """The answer for the cohort in one or two sentences."""
+def headline(unlabelled: Sequence[PatientRow], *, fitted_elsewhere: bool = False) -> str:
+    """The answer for the cohort in one or two sentences.
+
+    Parameters
+    ----------
+    fitted_elsewhere : labels of this cohort were not looked at: patients may have a diagnosis or not.
+    """
     n = len(unlabelled)
     if n == 0:
+        if fitted_elsewhere:
+            return "This cohort has no patients: there is nobody to advise on."
         return "No patient of this cohort is without a diagnosis: there is nobody to advise on."
     advised, not_advised, unsure = (
         sum(row.decision == decision for row in unlabelled)
         for decision in ("advised", "not advised", "cannot say")
     )
-    text = (
-        f"Of {plural(n, 'patient')} without a diagnosis, flow cytometry is advised for {advised} and not "
-        f"advised for {not_advised}"
-    )
+    whom = plural(n, "patient") + ("" if fitted_elsewhere else " without a diagnosis")
+    text = f"Of {whom}, flow cytometry is advised for {advised} and not advised for {not_advised}"
     return text + (f"; for {unsure} the tool cannot say." if unsure else ".")
 
 
