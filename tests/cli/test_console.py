@@ -11,7 +11,7 @@ from lymphoscope.cohort.progress import Noting
 @pytest.mark.parametrize(
     ("line", "wanted"),
     [
-        (("net", 60, 28.04, "epochs, 1,240 images/s"), "net: 60 epochs, 1,240 images/s, 28 s"),
+        (("net", 60, 28.04, "epochs, 1,240 cells/s"), "net: 60 epochs, 1,240 cells/s, 28 s"),
         (("net", 4, 2.21, "epochs"), "net: 4 epochs, 2.2 s"),
         (("measuring cells", 1260, 4.0), "measuring cells: 1,260 in 4.0 s (315/s)"),
         (("clinical", 10, 28.0), "clinical: 10 in 28.0 s (0.4/s)"),

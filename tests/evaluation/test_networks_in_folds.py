@@ -60,7 +60,7 @@ def test_every_epoch_of_every_fold_is_told_and_kept() -> None:
     )
     assert (progress.total, progress.advanced) == (6, 6)
     assert progress.what == ["cnn-baseline@test"]
-    assert re.fullmatch(r"epochs, [\d,]+ images/s", progress.notes[-1])
+    assert re.fullmatch(r"epochs, [\d,]+ cells/s", progress.notes[-1])
     assert found.recipe == "cnn-baseline@test"
     assert [len(history) for history in found.histories] == [3, 3]
     assert not found.optimistic

@@ -65,7 +65,7 @@ def test_each_patient_has_a_second_line_in_words() -> None:
     lines = [attrs for attrs in page.named("tr") if attrs.get("class") == "portrait"]
     assert len(lines) == len(example_report().patients)
     for text in ("small cell", "71\u00a0%", "60–80", "83–97", "alike: 0.93",
-                 "3 surely no lymphocytes: 2 neutrophil, 1 platelets"):  # fmt: skip
+                 "3 surely no lymphocytes: 2 neutrophils, 1 platelet"):  # fmt: skip
         assert text in page.text
     odd = [attrs for attrs in page.named("img") if attrs["alt"].startswith("odd cell")]
     assert odd[0]["alt"] == "odd cell 000003.jpg: monocyte 0.71, large <cell> 0.90"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -72,8 +74,8 @@ def check(
         typer.echo(to_json([finding.as_dict() for finding in findings]), nl=False)
     else:
         _print_cohort(prepared)
-        for finding in findings:
-            _print_finding(finding)
+        for _, alike in groupby(findings, key=lambda finding: (finding.code, finding.remedy)):
+            _print_findings(list(alike))
         n_warnings = sum(finding.severity is Severity.WARNING for finding in findings)
         numbers = (
             (n_errors, "error"),
@@ -271,16 +273,19 @@ def _print_cohort(prepared: Prepared) -> None:
         console.print(prepared.left_out.sentence())
 
 
-def _print_finding(finding: Finding) -> None:
+def _print_findings(alike: Sequence[Finding]) -> None:
+    """Those of one kind, under one heading and above one remedy."""
     from rich.markup import escape
 
     from lymphoscope.cli.console import console
 
-    colour = {"error": "bold red", "warning": "yellow", "info": "dim"}[str(finding.severity)]
-    console.print(f"\n[{colour}]{finding.code} {finding.severity}[/]  [bold]{escape(finding.title)}[/]")
-    console.print(f"  {escape(finding.message)}")
-    for what, names in (("patients", finding.patients), ("files", finding.files)):
-        if names:
-            more = f" and {len(names) - 8} more (--json lists all)" if len(names) > 8 else ""
-            console.print(f"  [dim]{what}: {escape(', '.join(names[:8]))}{more}[/]")
-    console.print(f"  → {escape(finding.remedy)}")
+    kind = alike[0]
+    colour = {"error": "bold red", "warning": "yellow", "info": "dim"}[str(kind.severity)]
+    console.print(f"\n[{colour}]{kind.code} {kind.severity}[/]  [bold]{escape(kind.title)}[/]")
+    for finding in alike:
+        console.print(f"  {escape(finding.message)}")
+        for what, names in (("patients", finding.patients), ("files", finding.files)):
+            if names:
+                more = f" and {len(names) - 8} more (--json lists all)" if len(names) > 8 else ""
+                console.print(f"  [dim]{what}: {escape(', '.join(names[:8]))}{more}[/]")
+    console.print(f"  → {escape(kind.remedy)}")

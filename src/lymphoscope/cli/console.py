@@ -28,6 +28,10 @@ BESIDE_NAME = 59
 """Columns of a terminal that bar, numbers, speed and time left take."""
 
 
+SOONEST = 0.05
+"""Seconds: what takes less was not worked on."""
+
+
 class SpeedColumn(ProgressColumn):
     """Steps per second, e.g. cells/s, or what the work says of its own speed."""
 
@@ -97,10 +101,12 @@ class TerminalProgress:
 
 
 def finished_line(what: str, count: int, seconds: float, note: str = "") -> str:
-    """One line on a finished stage: "net: 60 epochs, 1,240 images/s, 28 s", "cells: 900 in 3.0 s (300/s)"."""
+    """One line on a finished stage: "net: 60 epochs, 1,240 cells/s, 28 s", "cells: 900 in 3.0 s (300/s)"."""
     if note:
         return f"{what}: {count:,} {note}, {seconds:,.{0 if seconds >= 10 else 1}f} s"
-    return f"{what}: {count:,} in {seconds:.1f} s ({_per_second(count / max(seconds, 1e-9))})"
+    if seconds < SOONEST:  # there already, so that it has no speed
+        return f"{what}: {count:,}, at once"
+    return f"{what}: {count:,} in {seconds:.1f} s ({_per_second(count / seconds)})"
 
 
 def _fitting(name: str, width: int) -> str:

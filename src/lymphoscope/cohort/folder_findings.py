@@ -80,7 +80,10 @@ class StrayFiles(Finding):
     code = "LYM107"
     title = "Stray files"
     severity = Severity.INFO
-    remedy = "Nothing to do unless one of them is a photograph: JPEG, PNG, TIFF and BMP are read."
+    remedy = (
+        "Nothing to do unless one of them is a photograph (JPEG, PNG, TIFF and BMP are read) or the patient "
+        "table (save a spreadsheet as CSV)."
+    )
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class Noting(Progress, Protocol):
     """Progress that can also say what its units are and how fast they go, and that some are not needed."""
 
     def note(self, text: str) -> None:
-        """Show `text` after the number of finished units in place of their speed: "epochs, 900 images/s"."""
+        """Show `text` after the number of finished units in place of their speed: "epochs, 900 cells/s"."""
 
     def spare(self, n: int) -> None:
         """`n` of the units that are left need not be done."""

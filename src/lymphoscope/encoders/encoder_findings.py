@@ -104,7 +104,7 @@ def _colours_of_these(encoder: Encoder, store: CellStore) -> tuple[Finding, ...]
     if distance < _FAR:
         return ()
     message = (
-        f"pixels are {distance:.2f} spreads from the colours that {encoder.name} has learned from; {_FAR:g} "
+        f"Pixels are {distance:.2f} spreads from the colours that {encoder.name} has learned from; {_FAR:g} "
         "is far."
     )
     return (UnlikeColours(message),)

@@ -124,7 +124,7 @@ class _Epochs:
         if self._progress is not None:
             self._progress.advance()
             speed = self._processes * self._images / max(self._seconds, 1e-9)
-            self._note(f"epochs, {speed:,.0f} images/s")
+            self._note(f"epochs, {speed:,.0f} cells/s")
         if self._track is not None and fold:
             self._track(self._name, training_name(fold, epoch), epoch)
 

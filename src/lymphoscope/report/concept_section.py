@@ -7,9 +7,10 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from lymphoscope.cohort.findings import counted
 from lymphoscope.report import wording
 from lymphoscope.report.concept_content import ConceptComparison, ConceptRow, Portrait, Trait
-from lymphoscope.report.concept_words import answer_words, p_text
+from lymphoscope.report.concept_words import p_text
 from lymphoscope.stats.intervals import Interval
 
 SURE = 0.05
@@ -33,9 +34,9 @@ def short_range(share: Interval) -> str:
 
 
 def flagged_text(portrait: Portrait) -> str:
-    """ "3 surely no lymphocytes: 2 neutrophil, 1 platelets"."""
+    """ "3 surely no lymphocytes: 2 neutrophils, 1 platelet"."""
     n = sum(portrait.flagged.values())
-    kinds = ", ".join(f"{k} {answer_words('cell_type', kind)}" for kind, k in portrait.flagged.items())
+    kinds = ", ".join(counted(k, kind) for kind, k in portrait.flagged.items())
     return f"{n} surely no lymphocyte{'s' * (n != 1)}: {kinds}"
 
 
