@@ -14,6 +14,7 @@ from lymphoscope.cohort.progress import Noting
         (("net", 60, 28.04, "epochs, 1,240 cells/s"), "net: 60 epochs, 1,240 cells/s, 28 s"),
         (("net", 4, 2.21, "epochs"), "net: 4 epochs, 2.2 s"),
         (("measuring cells", 1260, 4.0), "measuring cells: 1,260 in 4.0 s (315/s)"),
+        (("clinical", 10, 0.001), "clinical: 10, at once"),
         (("clinical", 10, 28.0), "clinical: 10 in 28.0 s (0.4/s)"),
     ],
 )
@@ -21,17 +22,20 @@ def test_one_line_on_finished_work(line: tuple[str, int, float, str], wanted: st
     assert finished_line(*line) == wanted
 
 
-def test_a_note_is_of_one_stage_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_note_is_of_one_stage_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     progress = TerminalProgress()
     assert isinstance(progress, Noting)
     with progress.shown():
         progress.start("net", 2)
         progress.advance(2)
-        progress.note("epochs, 900 images/s")
+        progress.note("epochs, 900 cells/s")
         progress.done()
+        monkeypatch.setattr("time.monotonic", iter((0.0, 2.0)).__next__)
         progress.start("cells", 3)
         progress.advance(3)
         progress.done()
     first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("net: 2 epochs, 900 images/s, ")
+    assert first.startswith("net: 2 epochs, 900 cells/s, ")
     assert second.startswith("cells: 3 in ")
