@@ -37,6 +37,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "average of the weights": NONE | {"average": 0.98},
     "pretrained clinical expert": NONE | {"pretraining": 300},
     "a loss for each expert": NONE | {"expert_loss": 1.0},
+    "a gate of a quarter": NONE | {"gate_width": 4},
+    "twice the cells a step": NONE | {"cells_per_patient": 32},
     "rate of the report": NONE | {"learning_rate": 1e-4},
     "all (the recipe)": {},
 }

@@ -17,7 +17,8 @@ ResNet-34 and DINOv2 are measured on a single hold-out of a fifth of the patient
 take too long; their rows say so, and cannot be compared with the others closely. Recipes that need weights
 which somebody brings are listed, not measured, unless `--recipe NAME:weights=PATH` brings them. Where the
 setting `selection=scored-fold` chooses the epoch on the very patients that are scored, the row says
-"optimistic". The order of the rows is that of the recipes, never of the results.
+"optimistic"; of weights that have learned nothing it says "untrained". The order of the rows is that of the
+recipes, never of the results.
 
 Time is that of training (of fitting and predicting, for recipes without epochs), summed over the folds; wall
 time is that of the row. Memory is the anonymous memory of the row's process tree at its highest.
@@ -103,6 +104,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         "train_s": round(sum(trained) if histories else found.out_of_fold.seconds, 2),
         "wall_s": round(time.perf_counter() - began, 2),
         "optimistic": found.out_of_fold.optimistic,
+        "untrained": found.out_of_fold.untrained,
         "seen_before": bool(not_held_out(prepared, [(request["recipe"], model)])),
         "epochs": "; ".join(map(str, chosen)),
         "of_epochs": max((len(history) for history in histories), default=None),
@@ -162,7 +164,8 @@ def row_of(request: dict[str, Any], learned: dict[str, float]) -> Row:
     output, peak = watched(command, env=threads, every_s=0.05)
     found = json.loads(output.splitlines()[-1])
     found |= {"peak_mb": round(peak), "code": code_hash(), "load": round(load, 1)}
-    marks = {"optimistic": found.pop("optimistic"), "encoder not held out": found.pop("seen_before")}
+    marks = {name: found.pop(name) for name in ("optimistic", "untrained")}
+    marks["encoder not held out"] = found.pop("seen_before")
     row = Row(
         recipe=public_name(request["recipe"]),
         cohort=request["cohort"],
@@ -181,9 +184,10 @@ def row_of(request: dict[str, Any], learned: dict[str, float]) -> Row:
 
 
 def judged(row: Row, learned: dict[str, float]) -> Row:
-    """The row of a network with what the aim of its cohort says of it; as it is where there is no aim."""
-    aim = learned.get(row.cohort)
-    if aim is None or row.auc_low is None or recipe_info(row.recipe).cell_input != "images":
+    """The row of a network or a head with what the aim of its cohort says; as it is where there is no aim."""
+    aim, info = learned.get(row.cohort), recipe_info(row.recipe)
+    trained = info.cell_input == "images" or info.estimator == "MilClassifier"
+    if aim is None or row.auc_low is None or not trained:
         return row
     return replace(row, learned="yes" if row.auc_low > aim else "no")
 

@@ -24,7 +24,8 @@ _GAP, _FITTED = 0.1, 0.95
 _LEGEND = f"""\
 Balanced accuracy (BA) and AUC of patients that the model had not seen, with 95 % intervals over patients;
 AUC zone: patients with at most 10.47 × 10⁹ lymphocytes/L. Learned: whether the lower end of AUC is above
-the aim of the cohort. Fitted: BA of the very patients that were trained on, in the last epoch. Limit:
+the aim of the cohort; of a recipe that sees age and count this says little, for `clinical` alone may be
+above it too. Fitted: BA of the very patients that were trained on, in the last epoch. Limit:
 "{BY_HEART}" where new patients fall more than {_GAP} behind these, so that more patients would help; else
 "{STILL_LEARNING}" where these are below {_FITTED}, so that longer training may help; else "{SOUND}".
 Training: summed over folds; for recipes without epochs, fitting and predicting. MB: anonymous memory, all

@@ -153,9 +153,10 @@ def _named_settings(name: str) -> dict[str, Any]:
             raise InputError(
                 "the settings of a recipe cannot be read",
                 found=pair,
-                allowed="NAME=VALUE, separated by commas",
+                allowed="NAME=VALUE, separated by commas; several values by semicolons",
             )
-        settings[key.strip()] = yaml.safe_load(value)
+        several = [yaml.safe_load(part) for part in value.split(";")]
+        settings[key.strip()] = several if ";" in value else several[0]
     return settings
 
 

@@ -52,8 +52,11 @@ def test_the_gate_says_how_much_each_side_decided() -> None:
     assert set(shares) == {"cells", "clinical"}
     torch.testing.assert_close(shares["cells"] + shares["clinical"], torch.ones(3))
     assert isinstance(built.fusion, Gate)
-    mixed = shares["cells"] * image[:, 0] + shares["clinical"] * built.fusion.clinical(CLINICAL)[:, 0]
-    torch.testing.assert_close(built(X, PACKING, CLINICAL)[:, 1], mixed)
+    of_table = built.fusion.clinical(CLINICAL)
+    gate = built.fusion._share(image, of_table, CLINICAL)
+    torch.testing.assert_close(built(X, PACKING, CLINICAL)[:, 1:], gate * image + (1 - gate) * of_table)
+    sizes = (gate * image).abs(), ((1 - gate) * of_table).abs()
+    torch.testing.assert_close(shares["cells"][:, None], sizes[0] / (sizes[0] + sizes[1]))
     assert pair("additive")[0].shares(X, PACKING, CLINICAL) == {}
 
 
@@ -76,5 +79,8 @@ def test_gates_learn_which_side_knows() -> None:
         optimiser.zero_grad()
         built.loss(noise, packing, clinical, labels, cross_entropy)[1].backward()
         optimiser.step()
-    assert built.shares(noise, packing, clinical)["clinical"].mean() > 0.5
     assert (built(noise, packing, clinical).argmax(1) == labels).float().mean() > 0.95
+    new, table = torch.randn(120, 4, generator=generator), torch.randn(40, 3, generator=generator)
+    right = built(new, packing, table).argmax(1) == (table[:, 0] > 0).long()
+    print(right.float().mean())
+    assert right.float().mean() > 0.85

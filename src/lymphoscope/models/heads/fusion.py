@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lymphoscope.models.networks.base import N_CLINICAL
-from lymphoscope.models.networks.blocks import scaled
+from lymphoscope.models.networks.blocks import decided_by, scaled
 from lymphoscope.training.packing import Packing
 
 
@@ -86,9 +86,10 @@ class Gate(Fusion):
         return share * logit + (1 - share) * of_clinical
 
     def shares(self, logit: Tensor, clinical: Tensor) -> dict[str, Tensor]:
-        """{"cells": g, "clinical": 1 − g}."""
-        share = self._share(logit, self.clinical(clinical), clinical).squeeze(1)
-        return {"cells": share, "clinical": 1 - share}
+        """Of g · z and (1 − g) · z_c; see `decided_by`."""
+        of_clinical = self.clinical(clinical)
+        share = self._share(logit, of_clinical, clinical)
+        return decided_by(*(each.squeeze(1) for each in (share, logit, of_clinical)))
 
     def _share(self, logit: Tensor, of_clinical: Tensor, clinical: Tensor) -> Tensor:
         beliefs = torch.tanh(torch.cat([logit, of_clinical], dim=1) / 2)

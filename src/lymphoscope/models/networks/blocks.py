@@ -65,6 +65,24 @@ class ClinicalHead(nn.Module):
         return self.layers(torch.cat([features, clinical], dim=1))
 
 
+def decided_by(gate: Tensor, cells: Tensor, clinical: Tensor) -> dict[str, Tensor]:
+    """How much of g · z_cells + (1 − g) · z_clinical came from where, (n,) by name, adding up to 1.
+
+    Shares of the sizes of both summands, and not g alone: an expert that says nothing has decided nothing,
+    however much the gate lets through. Where neither says anything, g.
+
+    Parameters
+    ----------
+    gate : g, (n,).
+    cells, clinical : log-odds of malignancy that the experts give, (n,).
+    """
+    sizes = gate * cells.abs(), (1 - gate) * clinical.abs()
+    together = sizes[0] + sizes[1]
+    smallest = torch.finfo(together.dtype).tiny
+    share = torch.where(together > smallest, sizes[0] / together.clamp_min(smallest), gate)
+    return {"cells": share, "clinical": 1 - share}
+
+
 class BackboneNetwork(CellNetwork):
     """A backbone in the place of Collin & Le Chenadec's convolutions: global average, their dense layers.
 

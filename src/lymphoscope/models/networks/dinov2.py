@@ -28,7 +28,7 @@ def dinov2(
     adapter_scale: float | None = None,
     learned_scale: bool = False,
     adapter_dropout: float = 0.0,
-    blocks: int | None = None,
+    blocks: int | tuple[int, ...] | None = None,
     trained_norms: TrainedNorms = "none",
     patch_mean: bool = False,
     dense: bool = False,
@@ -50,7 +50,7 @@ def dinov2(
     adapter_scale : factor of what is added; None is 0.1 for AdaptFormer and 1 for LoRA.
     learned_scale : the factor is trained too.
     adapter_dropout : share dropped inside adapters in training.
-    blocks : that are adapted, counted from the last; None is all.
+    blocks : that are adapted: a number takes the last so many, several name each from 0; None is all.
     trained_norms : layer normalisations that are trained too: "none", the "final" one, or "all".
     patch_mean : the head sees the mean of the patches beside the class token.
     dense : the head has layers of 120, 84 and 2 units, not one layer.

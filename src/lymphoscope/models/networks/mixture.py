@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lymphoscope.errors import InputError
 from lymphoscope.models.networks.base import N_CLINICAL, CellNetwork, Criterion, network
-from lymphoscope.models.networks.blocks import scaled
+from lymphoscope.models.networks.blocks import decided_by, scaled
 from lymphoscope.models.networks.resnet import ResNet
 from lymphoscope.models.networks.unet import unet_encoder_backbone
 from lymphoscope.training.packing import Packing, segment_mean
@@ -99,9 +99,11 @@ class MixtureOfExperts(CellNetwork):
             optimiser.step()
 
     def shares(self, features: Tensor, packing: Packing, clinical: Tensor) -> dict[str, Tensor]:
-        """The gate, (n_patients,): the share that the cells have in the decision, and the rest."""
-        gate = self._gate(segment_mean(features, packing), clinical)[:, 0]
-        return {"cells": gate, "clinical": 1 - gate}
+        """How much of the decision came from the cells and how much from the table, (n_patients,)."""
+        pooled = segment_mean(features, packing)
+        _, cells, table = self.experts(pooled, clinical)
+        gate = self._gate(pooled, clinical)[:, 0]
+        return decided_by(gate, *(each[:, 1] - each[:, 0] for each in (cells, table)))
 
     def experts(self, features: Tensor, clinical: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of the mixture, of the cells and of the clinical values, (n, 2) each."""
