@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lymphoscope.evaluation import folds
 from lymphoscope.evaluation.epoch_log import listening, write_epoch
@@ -105,6 +106,27 @@ def test_a_fold_that_was_killed_goes_on_at_its_epoch(tmp_path: Path, monkeypatch
     assert trained == [("0-1", 3)]
     assert np.array_equal(resumed.probability, whole.probability)
     assert not list(tmp_path.glob("*.training.safetensors"))
+
+
+def test_folds_end_with_the_same_bits_however_many_processes_and_whatever_is_left(tmp_path: Path) -> None:
+    bags, y = example_bags(24, image_size=64)
+    splits, model = (
+        Protocol(folds=2, repeats=1).splits(y),
+        create_model("cnn-clinical", **SMALL | {"image_size": 64}),
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)  # whose sums have other last bits than those of the processes' own one or two
+    try:
+        first, second = (
+            out_of_fold(model, bags, y, splits, jobs=jobs, pieces=tmp_path / str(jobs)) for jobs in (1, 2)
+        )
+        next((tmp_path / "2").glob("*.npz")).unlink()
+        resumed = out_of_fold(model, bags, y, splits, jobs=2, pieces=tmp_path / "2")
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(threads)
+    assert np.array_equal(first.probability, second.probability)
+    assert np.array_equal(first.probability, resumed.probability)
 
 
 def test_choosing_the_epoch_on_the_scored_fold_is_named_optimistic_and_is() -> None:

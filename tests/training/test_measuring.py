@@ -28,7 +28,9 @@ Y = np.array([1, 1, 1, 0])
 
 
 def odds(y: Any, **settings: Any) -> float:
-    return math.exp(prior_log_odds(np.asarray(y), TrainingSettings(**settings)))
+    labels = np.asarray(y)
+    counts = np.asarray(settings.pop("counts", np.ones(len(labels), dtype=np.int64)))
+    return math.exp(prior_log_odds(labels, np.arange(len(labels)), counts, TrainingSettings(**settings)))
 
 
 @pytest.mark.parametrize("balance", ["oversample", "undersample", "weighted-sampler", "class-weights"])
@@ -60,6 +62,16 @@ def test_odds_follow_the_classes_the_weight_and_the_drawing() -> None:
     assert odds(Y, positive_weight=2.0) == pytest.approx(6)
     assert odds(Y, positive_weight=2.0, balance="oversample") == pytest.approx(2)
     assert odds(Y, select_by="balanced-accuracy") == 1
+
+
+def test_odds_follow_the_cells_that_are_shown() -> None:
+    counts = [10, 4, 2, 8]
+    assert odds(Y, counts=counts) == pytest.approx(16 / 8)
+    assert odds(Y, counts=counts, cells_per_patient=4) == pytest.approx(10 / 4)
+    assert odds(Y, counts=counts, unit="patient") == pytest.approx(3)
+    # Balanced by patient, each malignant one weighs a third; their cells are still more or fewer.
+    assert odds(Y, counts=counts, balance="oversample") == pytest.approx(16 / 8 / 3)
+    assert odds(Y, counts=counts, balance="oversample", balance_by="cell") == pytest.approx(1)
 
 
 def test_patients_of_one_class_weigh_as_they_are() -> None:

@@ -38,12 +38,13 @@ from lymphoscope.evaluation.resampling import (
     fit,
     inner_folds,
     inner_probabilities,
+    limited_threads,
     malignancy,
-    one_thread,
     recipe_name,
     resample,
     run_tasks,
     seeded,
+    threads_each,
 )
 from lymphoscope.models.base import BagClassifier, EpochClassifier
 from lymphoscope.models.transductive import cells_alone, is_transductive
@@ -87,6 +88,7 @@ class _Task:
     folder: Path | None
     key: str
     log: Path | None
+    threads: int
 
 
 def out_of_fold(
@@ -138,6 +140,7 @@ def out_of_fold(
                 pieces,
                 "" if pieces is None else _key(model, print_, split, seed, wished_sensitivity, refits),
                 log,
+                threads_each(model, len(splits)),
             )
             for split in splits
         ]
@@ -246,7 +249,7 @@ def _fold(task: _Task, bags: Bags, y: IntArray) -> store.Arrays:
         for stream in (DECISION, INNER, REFITS)
     }
     train, test, y_train = bags[split.train], bags[split.test], y[split.train]
-    with one_thread(model):
+    with limited_threads(model, task.threads):
         fitted = _fitted(task, bags, y, seeds[DECISION])
         evidence, shares = None, dict[str, FloatArray]()
         if split.repeat == 0:

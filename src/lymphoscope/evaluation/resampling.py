@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -143,9 +143,39 @@ def inner_probabilities(
 def one_thread(model: BagClassifier) -> AbstractContextManager[Any]:
     """Keep numeric libraries to one thread, so that results and speed do not depend on the machine's cores.
 
-    Networks on images are left alone: they set their own threads.
+    Networks on images are left alone: see `limited_threads`.
     """
     return nullcontext() if model.cell_input == "images" else threadpool_limits(limits=1)
+
+
+def threads_each(model: BagClassifier, tasks: int) -> int:
+    """Threads for each of `tasks` fits of a model: of this process's, an even share for networks on images.
+
+    How many threads add up a sum decides its last bits. So it does not depend on how many of the tasks are
+    left, nor on how many are worked on at a time.
+    """
+    if model.cell_input != "images":
+        return 1
+    import torch
+
+    return max(1, torch.get_num_threads() // tasks)
+
+
+@contextmanager
+def limited_threads(model: BagClassifier, threads: int) -> Iterator[None]:
+    """As `one_thread`, but a network on images gets `threads`, whatever this process has; set back after."""
+    if model.cell_input != "images":
+        with one_thread(model):
+            yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def run_tasks(

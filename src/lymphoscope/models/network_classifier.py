@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 from abc import abstractmethod
 from dataclasses import fields, replace
@@ -200,7 +201,16 @@ class NetworkClassifier(EpochClassifier):
         return Beginning(sha256, network.tuned())
 
     def check_selection(self) -> None:
-        """Raise an `InputError` where several networks would choose an epoch on patients that are scored."""
+        """Raise an `InputError` where what chooses the epoch has nothing to choose, or more than one."""
+        usual = inspect.signature(type(self)).parameters["patience"].default
+        says = {"selection": self.selection == "last", "patience": self.patience not in (None, usual)}
+        if self.snapshots > 1 and any(says.values()):
+            raise InputError(
+                "several snapshots choose no epoch, so that this says nothing",
+                found=", ".join(f"{name}={getattr(self, name)}" for name, asked in says.items() if asked),
+                allowed=f"with snapshots=1, and not with {self.snapshots}",
+                remedy="Add snapshots=1 to the recipe's settings.",
+            )
         if self.optimistic and (self.members > 1 or self.snapshots > 1):
             raise InputError(
                 'selection "scored-fold" chooses one epoch of one network',

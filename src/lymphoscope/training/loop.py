@@ -139,7 +139,7 @@ def _epoch(
 ) -> Epoch:
     """Train for one epoch and see how it went."""
     rate = learning_rate(number, settings)
-    cut = prior_log_odds(counted_labels(y, patients, data.counts, settings), settings)
+    cut = prior_log_odds(y, patients, data.counts, settings)
     learner.set_rate(rate)
     began = time.perf_counter()
     tally = _train_epoch(learner, data, y, patients, settings, number, device)

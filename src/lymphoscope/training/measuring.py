@@ -41,7 +41,12 @@ def counted_labels(y: IntArray, patients: IntArray, counts: IntArray, settings: 
 
     `y` and `counts`, labels and numbers of cells, are those of all patients, (n,).
     """
-    if settings.unit == "patient" or settings.balance_by == "patient":
+    return y[patients] if settings.balance_by == "patient" else shown_labels(y, patients, counts, settings)
+
+
+def shown_labels(y: IntArray, patients: IntArray, counts: IntArray, settings: TrainingSettings) -> IntArray:
+    """Labels of what an epoch shows the network: of `patients`, or of the cells that each gives."""
+    if settings.unit == "patient":
         return y[patients]
     most = settings.cells_per_patient
     given = counts[patients] if most is None else np.minimum(counts[patients], most)
@@ -66,16 +71,17 @@ def class_shares(y: IntArray, settings: TrainingSettings) -> tuple[float, float]
     return reactive * even[0], malignant * even[1]
 
 
-def prior_log_odds(y: IntArray, settings: TrainingSettings) -> float:
+def prior_log_odds(y: IntArray, patients: IntArray, counts: IntArray, settings: TrainingSettings) -> float:
     """What a network says of everybody that has learned no more than how often it was shown each class.
 
-    `y` are the labels of what is `counted_labels`. Where the epoch is chosen by balanced accuracy, as in the
-    reports, it is theirs: even odds.
+    Arguments are as for `counted_labels`. Where the epoch is chosen by balanced accuracy, as in the reports,
+    it is theirs: even odds.
     """
-    if settings.select_by == "balanced-accuracy" or len(np.unique(y)) < 2:
+    shown = shown_labels(y, patients, counts, settings)
+    if settings.select_by == "balanced-accuracy" or len(np.unique(shown)) < 2:
         return 0.0
-    reactive, malignant = class_shares(y, settings)
-    return math.log(malignant * (y == 1).sum() / (reactive * (y == 0).sum()))
+    reactive, malignant = class_shares(counted_labels(y, patients, counts, settings), settings)
+    return math.log(malignant * (shown == 1).sum() / (reactive * (shown == 0).sum()))
 
 
 class Tally:
