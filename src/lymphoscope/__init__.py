@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lymphoscope.cohort.bags import Bags
     from lymphoscope.cohort.read import ReadOptions, read_cohort
     from lymphoscope.cohort.synthetic import SyntheticPlan, synthesize
+    from lymphoscope.encoders.encoder import Encoder, create_encoder
     from lymphoscope.evaluation.evaluator import compare, evaluate
     from lymphoscope.evaluation.protocol import Protocol
     from lymphoscope.models.bundle import load_bundle
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bags",
+    "Encoder",
     "Protocol",
     "ReadOptions",
     "SyntheticPlan",
     "__version__",
     "compare",
+    "create_encoder",
     "create_model",
     "evaluate",
     "list_models",
@@ -36,10 +39,12 @@ __all__ = [
 # Names are imported when they are first used, so that `import lymphoscope` takes no time.
 _HOME = {
     "Bags": "cohort.bags",
+    "Encoder": "encoders.encoder",
     "Protocol": "evaluation.protocol",
     "ReadOptions": "cohort.read",
     "SyntheticPlan": "cohort.synthetic",
     "compare": "evaluation.evaluator",
+    "create_encoder": "encoders.encoder",
     "create_model": "models.registry",
     "evaluate": "evaluation.evaluator",
     "list_models": "models.registry",

@@ -65,6 +65,10 @@ def test_a_matched_encoder_sees_what_the_first_one_sees_in_mapped_photographs(
     assert then.card["architecture"]["tensors_sha256"] == read_embedder(found.folder)[0].sha256()
     assert then.card["architecture"]["tensors_sha256"] != first.card["architecture"]["tensors_sha256"]
     assert then.card["validation"] == first.card["validation"]
+    assert (
+        "Matched to other colours since" in then.card["limits"]
+        and first.card["limits"] in then.card["limits"]
+    )
 
 
 def test_matching_twice_is_matching_anew(store: CellStore, foreign: Path, tmp_path: Path) -> None:

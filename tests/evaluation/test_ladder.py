@@ -81,13 +81,13 @@ def test_every_pair_is_compared_in_any_order_where_that_is_asked_for() -> None:
 def test_one_that_is_no_rung_is_compared_with_the_first_that_looks_at_the_same() -> None:
     bags, y = cohort(40, cells=8)
     bags = type(bags)(bags.cells, bags.offsets, bags.clinical, bags.patient_ids, ("nucleus_a", "cell_b"))
-    rungs = (*RUNGS[2:], ("both", "ensemble"), ("clinical", "clinical-forest"))
+    rungs = (RUNGS[0], *RUNGS[2:], ("both", "ensemble"), ("clinical", "clinical-forest"))
     found = climb(bags, y, Protocol(folds=2, repeats=1, bootstrap=100), recipes=rungs)
     others = {
         row.recipe: [each.first for each in row.comparisons if each.zone == "overall"] for row in found.rows
     }
-    assert others["ensemble"] == ["clinical", "morphology", "morphology-clinical"]
-    assert others["clinical-forest"] == ["clinical"]
+    assert others["ensemble"] == ["rule-chakroun-2021", "clinical", "morphology", "morphology-clinical"]
+    assert others["clinical-forest"] == ["rule-chakroun-2021", "clinical"]
     assert others["morphology-clinical"] == ["clinical", "morphology"]
 
 

@@ -108,7 +108,7 @@ def test_a_cell_with_two_reasons_counts_once(whole: Prepared) -> None:
     assert sorted(set(range(len(measured))) - set(kept.tolist())) == [0, 1, 2, 7]
     assert found == LeftOut(len(measured), not_segmented=2, blurred=1, not_lymphocytes=1)
     assert found.sentence() == (
-        f"4 of {len(measured)} cells left out: 1 surely no lymphocyte, 2 not segmented, 1 out of focus."
+        f"4 of {len(measured)} cells left out: 1 taken for another cell, 2 not segmented, 1 out of focus."
     )
     assert LeftOut(9, 0, 0, 0).sentence() == "0 of 9 cells left out."
 
@@ -155,7 +155,7 @@ def test_a_run_and_its_model_remember_what_was_left_out(
 def test_the_command_line_leaves_out_and_says_so(given: None, tiny_cohort: Path, cache: Path) -> None:
     options = ["--cache", str(cache), "--jobs", "1", "--leave-out-cells", "flagged"]
     done = CliRunner().invoke(app, ["check", str(tiny_cohort), *options])
-    assert re.search(r"\d+ of 180 cells left out: \d+ surely no lymphocytes", done.output.replace("\n", " "))
+    assert re.search(r"\d+ of 180 cells left out: \d+ taken for other cells", done.output.replace("\n", " "))
     done = CliRunner().invoke(app, ["evaluate", str(tiny_cohort), "--recipe", "encoder-mean", "--folds", "2",
                                     "--repeats", "1", *options])  # fmt: skip
     assert done.exit_code == 0, done.output

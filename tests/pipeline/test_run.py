@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from made_up_encoder import made_up_encoder
 
 from lymphoscope.cohort.findings import Severity
 from lymphoscope.cohort.image_finding_kinds import DamagedImage
@@ -19,6 +20,7 @@ from lymphoscope.errors import InputError, LymphoscopeError, RunFolderError
 from lymphoscope.evaluation.probes import Probe
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.models.auto import AutoClassifier
+from lymphoscope.models.bundle import load_bundle
 from lymphoscope.pipeline.evaluate import evaluate_cohort
 from lymphoscope.pipeline.plan import RunPlan, Submission
 from lymphoscope.pipeline.predict import predict_cohort, read_model
@@ -240,6 +242,25 @@ def test_an_encoders_recipe_without_an_encoder_is_refused_before_anything_is_tra
     monkeypatch.setattr("lymphoscope.evaluation.ladder.evaluate", lambda *_: pytest.fail("trained"))
     with pytest.raises(InputError, match="encoder-mean"):
         evaluate_cohort(bare, PLAN.protocol, ["clinical", "encoder-mean"])
+
+
+def test_an_encoder_of_ones_own_goes_the_whole_way_and_a_bottleneck_shows_its_weights(
+    tiny_cohort: Path, cache: Path, tmp_path: Path
+) -> None:
+    own = made_up_encoder()
+    prepared = prepare(tiny_cohort, READING, cache=cache, encoder=own, half_embeddings=True, jobs=1)
+    assert prepared.encoder is own
+    assert list(cache.glob(f"embeddings-{own.sha256[:16]}-float16"))
+    plan = replace(PLAN, recipe="concept-clinical", protocol=replace(PLAN.protocol, repeats=1), refits=2)
+    run(prepared, tmp_path / "run", plan, jobs=1)
+    page = (tmp_path / "run" / "report.html").read_text()
+    model = load_bundle(str(tmp_path / "run" / "model")).model
+    shown = re.findall(r'<th scope="row">([^<]+)</th><td>([+−]\d\.\d\d)</td>', page)
+    assert len(shown) == len(model.coefficients_) > 3  # type: ignore[attr-defined]
+    wanted = sorted(model.coefficients_.values(), key=abs, reverse=True)  # type: ignore[attr-defined]
+    assert [f"{each:+.2f}".replace("-", "−") for each in wanted] == [weight for _, weight in shown]
+    assert {"age", "sex (male)", "logarithm of the count"} <= {name for name, _ in shown}
+    assert any(name.startswith("share of cells: ") for name, _ in shown)
 
 
 def test_a_split_of_the_table_without_one_class_is_refused_before_anything_is_written(

@@ -151,6 +151,13 @@ def test_what_was_done_to_it_after_its_training_is_told_apart_from_that() -> Non
         assert said in text, said
 
 
+def test_controls_of_an_encoder_that_tells_nothing_are_not_praised() -> None:
+    assert "who sees nothing is misled by nothing" not in page()
+    poor = copy.deepcopy(CARD["validation"])
+    poor["cell_type"]["accuracy_interval"] = [0.2, 0.5]
+    assert "who sees nothing is misled by nothing" in page(validation=poor)
+
+
 def test_its_hash_is_the_one_that_reports_name() -> None:
     assert f"`{encoder().sha256}`" in page()
 

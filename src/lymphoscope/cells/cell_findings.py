@@ -55,10 +55,12 @@ class NotALymphocyte(Finding):
     """
 
     code: ClassVar[str] = "LYM304"
-    title: ClassVar[str] = "Cell is surely no lymphocyte"
+    title: ClassVar[str] = "Cell is taken for another kind"
     severity: ClassVar[Severity] = Severity.INFO
     remedy: ClassVar[str] = (
-        "Look at these photographs. A smudged lymphocyte may be taken for platelets, and many smudged ones "
-        "are a sign of chronic lymphocytic leukaemia. All cells count, unless `--leave-out-cells flagged` "
-        "leaves these out, and with them those of LYM301 and LYM302."
+        "Look at these photographs before you leave any out: the encoder has seen healthy blood alone, and "
+        "may be sure and wrong of a malignant cell, of another stain or of another magnification. A smudged "
+        "lymphocyte may be taken for platelets, and many smudged ones are a sign of chronic lymphocytic "
+        "leukaemia. `--leave-out-cells flagged` leaves these cells out, and with them those of LYM301 and "
+        "LYM302; otherwise all count."
     )

@@ -30,7 +30,8 @@ like an erythroblast. Those are the very cells that matter, so nothing is conclu
 SURE = 0.9
 """Probability of `SURELY_OTHER`, taken together, from which on a cell is flagged.
 
-The probabilities are calibrated: of the cells that reach it, at most one in ten is flagged wrongly. Losing a
+The probabilities are calibrated on healthy cells of one laboratory: of such cells that reach it, at most one
+in ten is flagged wrongly; of other cells nothing is known. Losing a
 tenth of few cells hardly moves a mean over some 60, while a lower limit would begin to cost lymphocytes.
 """
 

@@ -247,9 +247,8 @@ def _verdict(prepared: Prepared, n_errors: int) -> str:
     try:
         Protocol().splits(prepared.labels, prepared.labelled_split)
     except LymphoscopeError as error:
-        return (
-            f"[bold yellow]not ready[/] for `lymphoscope run` without further options: {escape(str(error))}"
-        )
+        why = escape(str(error).rstrip("."))
+        return f"[bold yellow]not ready[/] for `lymphoscope run` without further options: {why}"
     return "[bold green]ready[/] for `lymphoscope run`"
 
 

@@ -46,8 +46,8 @@ LeaveOutOption = Annotated[
     Literal["none", "flagged"],
     typer.Option(
         "--leave-out-cells",
-        help="flagged leaves out cells that the encoder is sure are no lymphocytes (LYM304), and those that "
-        "are smudged or blurred (LYM301, LYM302).",
+        help="flagged leaves out cells that the encoder takes for other kinds and is sure (LYM304), which "
+        "may be wrong of malignant ones, and those that are smudged or blurred (LYM301, LYM302).",
     ),
 ]
 IgnoreOption = Annotated[

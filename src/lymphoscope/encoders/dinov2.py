@@ -86,6 +86,11 @@ def load_dinov2(source: Path | str, *, shape: VitShape | None = None, download: 
     return _from_folder(_fetched(str(source)) if download else _cached(str(source))).eval()
 
 
+def is_model_name(text: str) -> bool:
+    """Whether this could be the name of a published model, OWNER/MODEL."""
+    return _MODEL_NAME.fullmatch(text) is not None
+
+
 def save_dinov2(model: nn.Module, folder: Path) -> None:
     """Write an unadapted model as a folder that `load_dinov2` takes; `folder` must not exist yet."""
     with atomic_directory(folder) as temporary, _quiet():

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lymphoscope.cells.columns import CONCEPT_PREFIX, EMBEDDING_PREFIX
-from lymphoscope.encoders.dinov2 import load_dinov2
+from lymphoscope.encoders.dinov2 import is_model_name, load_dinov2
 from lymphoscope.encoders.kept import (
     CARD,
     CELLS,
@@ -141,8 +141,8 @@ def create_encoder(source: str | Path) -> Encoder:
 
     Parameters
     ----------
-    source : "pbc-small", which is shipped; a folder that `lymphoscope encoder train` wrote; or a folder or a
-        file of DINOv2 or DinoBloom weights.
+    source : "pbc-small", which is shipped; a folder that `lymphoscope encoder train` wrote; a folder or a
+        file of DINOv2 or DinoBloom weights; or the name OWNER/MODEL of a DINOv2 in Hugging Face's cache.
 
     Raises
     ------
@@ -151,14 +151,22 @@ def create_encoder(source: str | Path) -> Encoder:
     path = Path(source)
     if (folder := encoder_folder(source)) is not None:
         return read_encoder(folder, name=folder.name)
-    if not path.exists():
+    if not path.exists() and not is_model_name(str(source)):
         raise InputError(
             "there is no encoder of this name and nothing at this place",
             found=str(source),
-            allowed=f"{SHIPPED}, or a folder or file of weights",
+            allowed=f"{SHIPPED}, a folder or file of weights, or OWNER/MODEL in Hugging Face's cache",
             remedy="`lymphoscope encoder train` makes one from labelled cells.",
         )
-    transformer = load_dinov2(path)
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise InputError(
+            "this folder holds no encoder",
+            file=path,
+            found=f"neither {CARD} nor config.json",
+            allowed=f"a folder that `lymphoscope encoder train` wrote, with {CARD}; or a DINOv2 as "
+            "transformers saves it, with config.json",
+        )
+    transformer = load_dinov2(source)
     width = 2 * int(transformer.config.hidden_size)  # type: ignore[union-attr, arg-type]
     return Encoder(path.stem, _ClassAndPatches(transformer), width, _DINO_IMAGE_SIZE)
 

@@ -54,7 +54,8 @@ class UnlikeColours(Finding):
     severity: ClassVar[Severity] = Severity.WARNING
     remedy: ClassVar[str] = (
         "Match the encoder to these photographs (`lymphoscope encoder match COHORT -o MATCHED`) and name it "
-        "with `--encoder MATCHED`."
+        "with `--encoder MATCHED`. Colours alone are matched: cells photographed at another magnification "
+        "stay foreign to it, and the words that it finds for them are then not to be trusted."
     )
 
 

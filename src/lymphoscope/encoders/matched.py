@@ -23,6 +23,12 @@ from lymphoscope.encoders.colours import Colours
 from lymphoscope.encoders.kept import COLOUR_MAP, COLOURS, card_architecture, put_colours, read_embedder
 from lymphoscope.errors import InputError
 
+LIMITS = (
+    "Matched to other colours since: what stands here under validation, calibration and controls was "
+    "measured before, on photographs in the colours that it has learned from. How well it tells matched ones "
+    "is not known."
+)
+
 
 @dataclass(frozen=True)
 class MatchedEncoder:
@@ -94,5 +100,7 @@ def match_encoder(
         "colours": theirs.as_dict(),
         "distance": distance,
     }
+    limits = str(card.get("limits", ""))
+    card["limits"] = limits if LIMITS in limits else f"{limits} {LIMITS}".strip()
     write_adapted(out, folder, embedder, card, store.index.sha256[chosen])
     return MatchedEncoder(out, len(chosen), patients, distance)

@@ -66,8 +66,8 @@ class LadderRow:
     model : its unfitted model, which knows where weights lie; the name in `evaluation` does not.
     comparisons : this recipe against others on the same folds, overall and in the overlap zone; the
         difference is this one minus the other. Others are the first recipes of the rungs below, and the one
-        that `BESIDE` names; for a recipe that is not on the reference ladder, also the first that looks at
-        the same. Untrained ones are compared with none.
+        that `BESIDE` names; for a recipe that is not on the reference ladder, also the first rule and the
+        first that looks at the same. Untrained ones are compared with none.
     """
 
     inputs: Inputs
@@ -198,7 +198,8 @@ def climb(
 def _others(below: Sequence[LadderRow], inputs: Inputs, recipe: str) -> list[Evaluation]:
     """What a new recipe is compared with: each lower kind of input's first recipe, and that of `BESIDE`.
 
-    One that is no part of the reference ladder is compared with its first that looks at the same, too.
+    One that is no part of the reference ladder is compared with its first rule and its first recipe that
+    looks at the same, too.
     """
     if inputs == "rules":
         return []
@@ -208,4 +209,6 @@ def _others(below: Sequence[LadderRow], inputs: Inputs, recipe: str) -> list[Eva
     wished = [BESIDE.get(recipe), *same[:1]]
     beside = [row.evaluation for row in below if row.recipe in wished]
     wanted = {"clinical": ("rules",), "images": ("clinical",), "both": ("clinical", "images")}[inputs]
+    if recipe not in reference and inputs != "clinical":
+        wanted = ("rules", *wanted)
     return [*(first[kind] for kind in wanted if kind in first), *beside]

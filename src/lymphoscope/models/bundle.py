@@ -87,7 +87,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
         (temporary / REFITS).write_bytes(refits)
 
 
-def load_bundle(folder: Path, weights: Path | str | None = None) -> Bundle:
+def load_bundle(folder: Path | str, weights: Path | str | None = None) -> Bundle:
     """The bundle in `folder`; its predictions are those of the saved model, bit for bit.
 
     `weights` are those from elsewhere that the model was fitted on, if it is one that does not hold them.
@@ -96,6 +96,7 @@ def load_bundle(folder: Path, weights: Path | str | None = None) -> Bundle:
     ------
     BundleError : no bundle, a foreign file, a changed file, a newer or unknown schema, or an unknown recipe.
     """
+    folder = Path(folder)
     document = _read_document(folder)
     recipe, refits = document["recipe"], document["refits"]
     states: list[dict[str, Any]] = [{} for _ in range(refits["n"])]

@@ -78,9 +78,10 @@ def require_numbers(recipe: str, model: BagClassifier, bags: Bags) -> None:
     """Refuse a recipe whose numbers the bags do not hold, before anything is trained: `InputError`."""
     if not has_numbers(model, bags):
         raise InputError(
-            "this recipe looks at an encoder's numbers, and there are none",
-            found=recipe,
-            remedy="Name an encoder instead of switching it off, or choose another recipe.",
+            "this recipe looks at numbers of an encoder that are not there",
+            found=f"{recipe} on {getattr(model, 'numbers', 'numbers')}",
+            allowed="pbc-small gives all; an encoder without a card gives embeddings and no concepts",
+            remedy="Name another encoder, do not switch it off, or choose another recipe.",
         )
 
 

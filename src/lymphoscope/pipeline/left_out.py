@@ -44,9 +44,12 @@ class LeftOut:
         return self.not_segmented + self.blurred + self.not_lymphocytes
 
     def sentence(self) -> str:
-        """ "12 of 644 cells are left out: 9 surely no lymphocytes, 2 not segmented, 1 out of focus"."""
+        """ "12 of 644 cells are left out: 9 taken for other cells, 2 not segmented, 1 out of focus"."""
         reasons = (
-            (self.not_lymphocytes, "surely no lymphocyte" + "s" * (self.not_lymphocytes != 1)),
+            (
+                self.not_lymphocytes,
+                f"taken for {'another cell' if self.not_lymphocytes == 1 else 'other cells'}",
+            ),
             (self.not_segmented, "not segmented"),
             (self.blurred, "out of focus"),
         )

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lymphoscope.cells.columns import CONCEPT_PREFIX
 from lymphoscope.cohort.findings import Finding
 from lymphoscope.encoders.encoder import Encoder
 from lymphoscope.encoders.encoder_findings import AdaptedOnThesePatients
@@ -23,6 +24,7 @@ from lymphoscope.models.transductive import is_transductive
 from lymphoscope.pipeline.left_out import LeftOut
 from lymphoscope.pipeline.preparation import Prepared
 from lymphoscope.report import content as page
+from lymphoscope.report.concept_words import answer_words
 from lymphoscope.stats.comparison import TRANSDUCTIVE, UNTRAINED, Comparison
 
 _SEEN_BEFORE = {
@@ -62,7 +64,9 @@ def calibration(evaluation: Evaluation) -> page.Calibration:
     zone = evaluation.overall
     return page.Calibration(
         bins=tuple(
-            page.CalibrationBin(each.predicted, each.observed, round(each.n)) for each in zone.reliability
+            page.CalibrationBin(each.predicted, each.observed, round(each.n))
+            for each in zone.reliability
+            if round(each.n)  # over repeats, fewer than half a patient may be in one
         ),
         slope=zone.calibration_slope,
         intercept=zone.calibration_intercept,
@@ -120,6 +124,20 @@ def cells_told(encoder: Encoder | None, left_out: LeftOut | None) -> tuple[tuple
     """Which encoder described the cells, and which of them were left out; nothing without."""
     told = () if encoder is None else (("Encoder", f"{encoder.name}, SHA-256 {encoder.sha256}"),)
     return (*told, *(() if left_out is None else (("Cells", left_out.sentence()),)))
+
+
+def coefficients(model: BagClassifier) -> tuple[tuple[str, float], ...]:
+    """What a fitted model weighs, in words, the largest first; nothing of one that cannot be read so."""
+    found: dict[str, float] = getattr(model, "coefficients_", {})
+    in_order = sorted(found.items(), key=lambda each: -abs(each[1]))
+    return tuple((_weighed(name), weight) for name, weight in in_order)
+
+
+def _weighed(name: str) -> str:
+    if not name.startswith(CONCEPT_PREFIX):
+        return {"lymphocyte_count": "logarithm of the count", "sex": "sex (male)"}.get(name, name)
+    task, _, answer = name.removeprefix(CONCEPT_PREFIX).partition("=")
+    return f"share of cells: {answer_words(task, answer)}"
 
 
 def caveats(model: BagClassifier) -> tuple[str, ...]:

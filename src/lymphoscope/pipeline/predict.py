@@ -171,6 +171,7 @@ def _content(prepared: Prepared, bundle: Bundle, answers: Answers) -> ReportCont
         patients=rows,
         threshold=float(facts["referral_threshold"]),
         wished_sensitivity=float(facts["wished_sensitivity"]),
+        coefficients=page.coefficients(bundle.model),
         caveats=caveats_of(bundle, prepared),
         findings=prepared.findings,
         ignored=prepared.ignored,

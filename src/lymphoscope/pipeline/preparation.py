@@ -186,7 +186,8 @@ def prepare(
     options: ReadOptions = DEFAULT_READING,
     *,
     cache: Path | None = None,
-    encoder: str | Path | None = SHIPPED,
+    encoder: str | Path | Encoder | None = SHIPPED,
+    half_embeddings: bool = False,
     leave_out: LeaveOut = "none",
     ignore: Sequence[str] = (),
     jobs: int = 2,
@@ -199,17 +200,18 @@ def prepare(
     Parameters
     ----------
     cache : folder for decoded photographs and per-cell numbers; None is `default_cache()`.
-    encoder : name or place of the encoder whose embeddings and concepts stand beside the measured numbers;
-        None leaves them out.
-    leave_out : "flagged" leaves out cells that are surely no lymphocytes, could not be segmented or are out
-        of focus.
+    encoder : whose embeddings and concepts stand beside the measured numbers: a name or a place, as
+        `create_encoder` takes it, or any module as an `Encoder`; None leaves them out.
+    half_embeddings : keep embeddings in 16 bits a number, for half the disk.
+    leave_out : "flagged" leaves out cells that the encoder is sure are no lymphocytes, that could not be
+        segmented or are out of focus.
     ignore : codes of findings to leave out.
     verify : hash every photograph again instead of trusting its size and time.
     out : where the results are to go; within the cohort it is refused here, before the work begins.
     """
     without((), ignore)  # an unknown code is refused before the work begins
     cache = default_cache() if cache is None else cache
-    looking = None if encoder is None else create_encoder(encoder)
+    looking = create_encoder(encoder) if isinstance(encoder, str | Path) else encoder
     if leave_out == "flagged":
         require_told(looking)
     cohort = read_cohort(Path(root), options)
@@ -220,7 +222,7 @@ def prepare(
     values, columns = [numbers.values], [*numbers.columns]
     found = (*cohort.findings, *store.findings, *numbers.findings)
     if looking is not None:
-        embeddings = embed_cells(store, looking, jobs=jobs, progress=progress)
+        embeddings = embed_cells(store, looking, half=half_embeddings, jobs=jobs, progress=progress)
         values += [embeddings, looking.concepts(embeddings)]
         columns += [*looking.embedding_columns, *looking.concept_columns]
         found += encoder_findings(looking, cohort, store, jobs=jobs, progress=progress)

@@ -314,6 +314,7 @@ def _content(prepared: Prepared, plan: RunPlan, bundle: Bundle, found: Found) ->
         probes=page.probes(found.probes),
         training=training(found.ladder),
         clusters=clusters(prepared, bundle.model),
+        coefficients=page.coefficients(bundle.model),
         caveats=(*page.caveats(bundle.model), *found.cautions),
         findings=_findings(prepared, plan, found),
         ignored=prepared.ignored,

@@ -45,7 +45,7 @@ class Portrait:
     alike : part of the attributes in which two cells are told alike, 0 to 1; NaN where not known.
     typical, untypical : cells nearest to, and furthest from, the mean of the patient's cells; the most
         typical and the least typical first.
-    flagged : cells of a type that is surely no lymphocyte: how many of each.
+    flagged : cells taken for a type that is no lymphocyte, and the encoder is sure: how many of each.
     """
 
     traits: tuple[Trait, ...]

@@ -34,10 +34,10 @@ def short_range(share: Interval) -> str:
 
 
 def flagged_text(portrait: Portrait) -> str:
-    """ "3 surely no lymphocytes: 2 neutrophils, 1 platelet"."""
+    """ "3 taken for other cells: 2 neutrophils, 1 platelet"."""
     n = sum(portrait.flagged.values())
     kinds = ", ".join(counted(k, kind) for kind, k in portrait.flagged.items())
-    return f"{n} surely no lymphocyte{'s' * (n != 1)}: {kinds}"
+    return f"{n} taken for {'another cell' if n == 1 else 'other cells'}: {kinds}"
 
 
 def drawn(found: ConceptComparison) -> dict[str, Any]:

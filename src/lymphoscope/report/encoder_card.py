@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lymphoscope.cohort.findings import counted
 from lymphoscope.encoders.encoder import Encoder
 from lymphoscope.encoders.kept import SHIPPED, checked_card, encoder_folder
 from lymphoscope.encoders.labelled_cells import CELL_TYPE
@@ -224,7 +225,13 @@ def _controls(card: Card) -> str:
     controls = card.get("controls", {})
     told = {"Background": _background, "Stain": _stain, "Another laboratory": _foreign}
     names = ("background", "stain", "foreign")
-    return "\n\n".join(
+    known = card["validation"].get(CELL_TYPE)
+    unable = known and known["accuracy_interval"][0] <= known["majority_accuracy"]
+    warning = (
+        "It does not tell types of cells better than always giving the most frequent answer, so what follows "
+        "says little: who sees nothing is misled by nothing.\n\n"
+    )
+    return (warning if unable else "") + "\n\n".join(
         f"**{title}.** {sentence(controls[name]) if controls.get(name) else 'That was not measured.'}"
         for name, (title, sentence) in zip(names, told.items(), strict=True)
     )
@@ -338,8 +345,8 @@ def _since(card: Card) -> list[str]:
         told.append(
             f"`lymphoscope encoder adapt COHORT --encoder {step['from']['name']}`: trained on with "
             f"{step['cells']:,} cells of {step['patients']:,} patients, whose labels had no say, for "
-            f"{settings['epochs']} epochs (loss {losses[0]:.3f} to {losses[-1]:.3f}). Embeddings moved by "
-            f"{step['moved']:.1%} of the spread between cells. Cohort `{step['cohort']}`."
+            f"{counted(settings['epochs'], 'epoch')} (loss {losses[0]:.3f} to {losses[-1]:.3f}). Embeddings "
+            f"moved by {step['moved']:.1%} of the spread between cells. Cohort `{step['cohort']}`."
         )
     if matched := card.get("matched"):
         told.append(

@@ -161,7 +161,7 @@ def ladder_figure(ladder: Ladder) -> str:
             for y, (rung, score) in enumerate(zip(rungs, scores, strict=True)):
                 interval = score.balanced_accuracy if score else None
                 _dot_and_interval(axes, y, interval, *_MARKER[rung.inputs], optimistic=rung.optimistic)
-            axes.set_xlim(_lowest(rungs), 1.0)
+            axes.set_xlim(_lowest(rungs), 1.015)  # so that a mark at 1 is whole
             axes.set_xlabel("Balanced accuracy (0.5 is guessing)")
             axes.grid(axis="x", color=LINE, linewidth=0.5)
             axes.set_axisbelow(True)
@@ -198,7 +198,7 @@ def calibration_figure(calibration: Calibration) -> str:
             [group.observed.estimate for group in calibration.bins],
             color=INK, linewidth=0.7,
         )  # fmt: skip
-        upper.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="Share truly malignant")
+        upper.set(xlim=(-0.03, 1.03), ylim=(-0.02, 1.02), ylabel="Share truly malignant")
         upper.grid(color=LINE, linewidth=0.5)
         lower.bar([g.predicted for g in calibration.bins], [g.n for g in calibration.bins], width=0.035,
                   facecolor=LIGHT, edgecolor=INK, hatch="////")  # fmt: skip

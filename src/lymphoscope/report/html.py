@@ -267,7 +267,13 @@ def trust_lines(content: ReportContent) -> Iterator[Markup]:
         for severity, _, found in group_findings(content.findings)
         if severity != str(Severity.INFO)
     ]
-    text = f"The data came with {' and '.join(counts)}." if counts else "No fault was found in the data."
+    grave = [finding for finding in content.findings if finding.severity is not Severity.INFO]
+    titles = wording.list_some(list(dict.fromkeys(finding.title for finding in grave)), 4)
+    text = (
+        f"The data came with {' and '.join(counts)}: {titles}."
+        if counts
+        else "No fault was found in the data."
+    )
     if content.ignored:
         codes = ", ".join(sorted({finding.code for finding in content.ignored}))
         text = f"{text if counts else ''} Faults were found that were to be ignored: {codes}.".strip()
@@ -296,7 +302,10 @@ def _not_the_rule(content: ReportContent) -> str:
     if not content.without_threshold or content.threshold == 0:
         return ""
     whom = wording.percent(content.without_threshold)
-    return f" But {whom} of them met no threshold, since everybody was referred there; new patients meet one."
+    return (
+        f" But for {whom} of them no threshold could be chosen, so that all were referred; new patients have "
+        "a threshold."
+    )
 
 
 def _link(text: str, section: str) -> Markup:

@@ -24,6 +24,7 @@ from vit_example import (
 )
 
 from lymphoscope.encoders.dinov2 import load_dinov2, random_dinov2, save_dinov2
+from lymphoscope.encoders.encoder import create_encoder
 from lymphoscope.encoders.published import (
     VitShape,
 )
@@ -195,6 +196,8 @@ def test_a_model_in_the_cache_is_taken_by_name(
     save_dinov2(model, cache / "snapshots" / "0a1b")
     again = load_dinov2("nobody/tiny").state_dict()
     assert all(torch.equal(value, again[name]) for name, value in model.state_dict().items()) and not asked
+    assert (encoder := create_encoder("nobody/tiny")).name == "tiny" and not asked
+    assert encoder.width == 2 * model.config.hidden_size
 
 
 def test_a_download_that_fails_says_so_soon(asked: list[object]) -> None:
