@@ -65,7 +65,7 @@ def test_each_patient_has_a_second_line_in_words() -> None:
     lines = [attrs for attrs in page.named("tr") if attrs.get("class") == "portrait"]
     assert len(lines) == len(example_report().patients)
     for text in ("small cell", "71\u00a0%", "60–80", "83–97", "0.93",
-                 "3 taken for other cells: 2 neutrophils, 1 platelet"):  # fmt: skip
+                 "taken for 2 neutrophils, 1 platelet"):  # fmt: skip
         assert text in page.text
     odd = [attrs for attrs in page.named("img") if attrs["alt"].startswith("odd cell")]
     assert odd[0]["alt"] == "odd cell 000003.jpg: monocyte 0.71, large <cell> 0.90"
@@ -162,4 +162,4 @@ def test_a_p_value_is_never_zero(p: float, text: str) -> None:
 
 
 def test_one_flagged_cell_is_singular() -> None:
-    assert flagged_text(replace(PORTRAIT, flagged={"basophil": 1})) == "1 taken for another cell: 1 basophil"
+    assert flagged_text(replace(PORTRAIT, flagged={"basophil": 1})) == "taken for 1 basophil"

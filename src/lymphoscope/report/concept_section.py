@@ -34,10 +34,9 @@ def short_range(share: Interval) -> str:
 
 
 def flagged_text(portrait: Portrait) -> str:
-    """ "3 taken for other cells: 2 neutrophils, 1 platelet"."""
-    n = sum(portrait.flagged.values())
+    """ "taken for 2 neutrophils, 1 platelet"."""
     kinds = ", ".join(counted(k, kind) for kind, k in portrait.flagged.items())
-    return f"{n} taken for {'another cell' if n == 1 else 'other cells'}: {kinds}"
+    return f"taken for {kinds}"
 
 
 def drawn(found: ConceptComparison) -> dict[str, Any]:
