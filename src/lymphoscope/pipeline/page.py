@@ -129,15 +129,17 @@ def cells_told(encoder: Encoder | None, left_out: LeftOut | None) -> tuple[tuple
 def coefficients(model: BagClassifier) -> tuple[tuple[str, float], ...]:
     """What a fitted model weighs, in words, the largest first; nothing of one that cannot be read so."""
     found: dict[str, float] = getattr(model, "coefficients_", {})
+    often = Counter(_weighed(name) for name in found)
     in_order = sorted(found.items(), key=lambda each: -abs(each[1]))
-    return tuple((_weighed(name), weight) for name, weight in in_order)
+    return tuple((_weighed(name, asked=often[_weighed(name)] > 1), weight) for name, weight in in_order)
 
 
-def _weighed(name: str) -> str:
+def _weighed(name: str, *, asked: bool = False) -> str:
+    """In words; with the question if it is `asked` for, because answers to several sound alike."""
     if not name.startswith(CONCEPT_PREFIX):
         return {"lymphocyte_count": "logarithm of the count", "sex": "sex (male)"}.get(name, name)
     task, _, answer = name.removeprefix(CONCEPT_PREFIX).partition("=")
-    return f"share of cells: {answer_words(task, answer)}"
+    return f"share of cells: {answer_words(task, answer)}" + (f" ({task.replace('_', ' ')})" if asked else "")
 
 
 def caveats(model: BagClassifier) -> tuple[str, ...]:
