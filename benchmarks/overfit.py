@@ -3,8 +3,8 @@
 Ten or so patients of a cohort, half of each class, are trained on by every recipe's own network, loss,
 optimiser and rate, through the package's own loop: without augmentation and balancing, for many epochs of the
 same few cells. Said is the first epoch after which all of these patients are told rightly, and their balanced
-accuracy in the last one, measured while the network is trained, so with dropout. Whoever adds a network can ask
-the same of it.
+accuracy in the last one, measured while the network is trained, so with dropout. Whoever adds a network can
+ask the same of it.
 
     python benchmarks/overfit.py cohorts/dev --recipe cnn-enhanced
 """
