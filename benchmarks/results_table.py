@@ -21,12 +21,16 @@ BY_HEART, STILL_LEARNING, SOUND = "by heart", "still learning", "as well on new"
 _GAP, _FITTED = 0.1, 0.95
 """BA that new patients may fall behind those trained on, and that these have when all is learned."""
 
+REFERENCE = "encoder-mean"
+"""What networks are held against: cells alone, a supervised reference."""
+
 _LEGEND = f"""\
 Balanced accuracy (BA) and AUC of patients that the model had not seen, with 95 % intervals over patients;
 AUC zone: patients with at most 10.47 × 10⁹ lymphocytes/L. Learned: whether the lower end of AUC is above
 the aim of the cohort; of a recipe that sees age and count this says little, for `clinical` alone may be
-above it too. Fitted: BA of the very patients that were trained on, in the last epoch. Limit:
-"{BY_HEART}" where new patients fall more than {_GAP} behind these, so that more patients would help; else
+above it too. Behind: how far the AUC is from that of `{REFERENCE}`, which sees the same cells through an
+encoder that has learned from others; − is above it. Fitted: BA of the very patients that were trained on,
+in the last epoch. Limit: "{BY_HEART}" where new patients fall more than {_GAP} behind these, so that more patients would help; else
 "{STILL_LEARNING}" where these are below {_FITTED}, so that longer training may help; else "{SOUND}".
 Training: summed over folds; for recipes without epochs, fitting and predicting. MB: anonymous memory, all
 together. Epoch: those kept, fold by fold. One alone was chosen, on patients held out within the training
@@ -243,6 +247,7 @@ def _section(cohort: str, rows: list[Row]) -> str:
         "AUC",
         "AUC zone",
         "Learned",
+        "Behind",
         "Fitted",
         "Limit",
         "Training s",
@@ -251,14 +256,16 @@ def _section(cohort: str, rows: list[Row]) -> str:
         "Epoch",
     )
     lines = [f"## {cohort}\n", f"Content {rows[0].fingerprint}. Tested by {'; by '.join(sorted(tested))}.\n"]
-    lines += ["| " + " | ".join(head) + " |", "|---|---|---|---|---|---|--:|---|--:|--:|--:|---|"]
-    lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
+    lines += ["| " + " | ".join(head) + " |", "|---|---|---|---|---|---|--:|--:|---|--:|--:|--:|---|"]
+    reference = next((row.auc for row in rows if row.recipe == REFERENCE), None)
+    lines += ["| " + " | ".join(_cells(row, reference)) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
-def _cells(row: Row) -> Iterable[str]:
+def _cells(row: Row, reference: float | None) -> Iterable[str]:
     if row.status != "measured":
-        return (f"`{row.recipe}`", row.status, *["–"] * 10)
+        return (f"`{row.recipe}`", row.status, *["–"] * 11)
+    behind = None if reference is None or row.auc is None or not row.learned else reference - row.auc
     epochs = f"{row.epochs} of {row.of_epochs}" if row.epochs else "–"
     return (
         f"`{row.recipe}`",
@@ -267,6 +274,7 @@ def _cells(row: Row) -> Iterable[str]:
         row.interval("auc"),
         row.interval("zone_auc"),
         row.learned or "–",
+        "–" if behind is None else f"{behind:+.3f}".replace("-", "−"),
         "–" if row.fitted_ba is None else f"{row.fitted_ba:.3f}",
         row.limit or "–",
         f"{row.train_s:.1f}",

@@ -108,6 +108,22 @@ def test_a_typed_number_is_noticed(
     assert any(f"networks{suffix}" in fault for fault in table_of.check(tmp_path / "networks.md"))
 
 
+def test_the_table_that_is_kept_is_as_the_program_wrote_it(table_of: ModuleType) -> None:
+    assert table_of.check(BENCHMARKS / "results" / "networks.md") == []
+
+
+def test_networks_are_held_against_the_reference(table_of: ModuleType) -> None:
+    numbers = {"status": "measured", "train_s": 1.0, "wall_s": 1.0, "peak_mb": 1, "code": "0"}
+    rows = tuple(
+        table_of.Row(
+            name, "dev", "5 folds", auc=auc, auc_low=auc - 0.1, auc_high=auc, learned=learned, **numbers
+        )
+        for name, auc, learned in ((table_of.REFERENCE, 0.976, ""), ("cnn-enhanced@fast", 0.9, "yes"))
+    )
+    page = table_of.markdown(table_of.Table(rows, "make"))
+    assert "| yes | +0.076 |" in page and page.count("| +0.") == 1
+
+
 def test_rows_that_cannot_be_are_named(table_of: ModuleType) -> None:
     row = table_of.Row("clinical", "cohort", "2 folds", "measured", auc=1.2, auc_low=0.9, auc_high=0.8)
     faults = " ".join(row.faults())
