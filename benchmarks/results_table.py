@@ -30,8 +30,9 @@ AUC zone: patients with at most 10.47 × 10⁹ lymphocytes/L. Learned: whether t
 the aim of the cohort; of a recipe that sees age and count this says little, for `clinical` alone may be
 above it too. Behind: how far the AUC is from that of `{REFERENCE}`, which sees the same cells through an
 encoder that has learned from others; − is above it. Fitted: BA of the very patients that were trained on,
-in the last epoch. Limit: "{BY_HEART}" where new patients fall more than {_GAP} behind these, so that more patients would help; else
-"{STILL_LEARNING}" where these are below {_FITTED}, so that longer training may help; else "{SOUND}".
+in the last epoch. Limit: "{BY_HEART}" where new patients fall more than {_GAP} behind these, so that more
+patients would help; else "{STILL_LEARNING}" where these are below {_FITTED}, so that longer training may
+help; else "{SOUND}".
 Training: summed over folds; for recipes without epochs, fitting and predicting. MB: anonymous memory, all
 together. Epoch: those kept, fold by fold. One alone was chosen, on patients held out within the training
 patients or, of optimistic rows, on the ones that are scored; of several none was chosen: there the
