@@ -16,6 +16,7 @@ from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.files import sha256_file
 from lymphoscope.models.networks.base import create_network
 from lymphoscope.models.registry import create_model
+from lymphoscope.pipeline.evaluate import evaluate_cohort
 from lymphoscope.pipeline.plan import RunPlan
 from lymphoscope.pipeline.predict import predict_cohort, read_model
 from lymphoscope.pipeline.preparation import prepare
@@ -70,6 +71,15 @@ def test_a_run_names_its_weights_and_needs_them_no_more(
     for line in (out / "predictions.csv").read_text().splitlines():
         assert line in said
     assert sha256 in (tmp_path / "answers" / "report.html").read_text()
+
+
+def test_numbers_carry_the_hash_of_their_weights(tiny_cohort: Path, cache: Path, tmp_path: Path) -> None:
+    weights = checkpoint(tmp_path / SECRET / "resnet34.safetensors", seed=0)
+    prepared = prepare(tiny_cohort, ReadOptions(min_cells=4), cache=cache, jobs=1)
+    protocol = Protocol(folds=2, repeats=1, bootstrap=100)
+    evaluate_cohort(prepared, protocol, ["clinical", NAME.format(weights)], out=tmp_path / "numbers.json")
+    found = json.loads((tmp_path / "numbers.json").read_text())["weights_sha256"]
+    assert found == {NAME.format("resnet34.safetensors"): sha256_file(weights)}
 
 
 @pytest.mark.parametrize(

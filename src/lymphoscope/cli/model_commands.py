@@ -342,6 +342,8 @@ def _trained(name: str, budget: str, device: str, weights: Path | None) -> str:
     model = create_model(name)
     if isinstance(model, EpochClassifier):
         begins = model.check_network()
+        if begins.weights_sha256:
+            console.print(f"{recipe_info(name).title} begins with weights of SHA-256 {begins.weights_sha256}.")
         if begins.tuned:
             console.print(f"{recipe_info(name).title}: {escape(begins.tuned)}")
     return name

@@ -74,6 +74,7 @@ def evaluate_cohort(
             "cohort": prepared.store.fingerprint,
             "cells_left_out": prepared.left_out.n if prepared.left_out else 0,
             "cautions": list(page.cautions(prepared, found)),
+            "weights_sha256": {row.recipe: sha256 for row in found.rows if (sha256 := row.model.built_on())},
         }
         write_json(out, {**facts, **found.as_dict(), "training": trained})
     shutil.rmtree(pieces, ignore_errors=True)
