@@ -343,7 +343,7 @@ def _trained(name: str, budget: str, device: str, weights: Path | None) -> str:
     if isinstance(model, EpochClassifier):
         begins = model.check_network()
         if begins.weights_sha256:
-            console.print(f"{recipe_info(name).title} begins with weights of SHA-256 {begins.weights_sha256}.")
+            console.print(f"{recipe_info(name).title}: weights of SHA-256 {begins.weights_sha256}.")
         if begins.tuned:
             console.print(f"{recipe_info(name).title}: {escape(begins.tuned)}")
     return name
