@@ -158,6 +158,14 @@ def test_cells_that_cannot_be_measured_are_found_and_kept(store: Store) -> None:
     assert "1 of 5 cells (20.0%)" in by_code["LYM301"].message
 
 
+@pytest.mark.parametrize(("radius", "found"), [(28, False), (44, False), (15, True), (70, True)])
+def test_cells_of_another_size_are_found(store: Store, radius: int, found: bool) -> None:
+    cell = PlantedCell(nucleus_axes=(0.7 * radius, 0.7 * radius), cell_radius=radius, red_cells=())
+    store.photographs = [cell.photograph()] * 3
+    codes = [finding.code for finding in cell_numbers(store, jobs=1).findings]
+    assert ("LYM305" in codes) == found
+
+
 def test_an_empty_store(store: Store) -> None:
     store.photographs = []
     assert cell_numbers(store).values.shape == (0, len(MORPHOLOGY_COLUMNS))

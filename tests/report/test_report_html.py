@@ -13,6 +13,7 @@ import pytest
 from page_checks import Page, assert_sound
 from report_example import INVENTED, example_report
 
+from lymphoscope.cells.cell_findings import NotALymphocyte
 from lymphoscope.cohort.table_findings import MissingValues
 from lymphoscope.report import html
 from lymphoscope.report.content import CellCrop, Ladder, Methods, Probe, ReportContent
@@ -290,6 +291,15 @@ def test_a_cohort_too_small_for_a_threshold_says_so() -> None:
     assert "Too few malignant patients to choose a threshold" not in render_report(content)
     page = render_report(replace(content, threshold=0.0))
     assert "Too few malignant patients to choose a threshold for a sensitivity of 95" in page
+
+
+def test_patients_whose_cells_are_taken_for_others_are_named_on_the_first_page() -> None:
+    content = example_report()
+    someone = content.patients[0].id
+    assert "taken for other kinds in" not in render_report(content)
+    finding = NotALymphocyte("Half of all cells.", patients=(someone, "of another cohort"))
+    page = render_report(replace(content, findings=(*content.findings, finding)))
+    assert f"taken for other kinds in: {someone}." in page
 
 
 def test_a_threshold_that_was_not_measured_on_the_held_out_says_so() -> None:

@@ -64,3 +64,22 @@ class NotALymphocyte(Finding):
         "leukaemia. `--leave-out-cells flagged` leaves these cells out, and with them those of LYM301 and "
         "LYM302; otherwise all count."
     )
+
+
+@dataclass(frozen=True)
+class CellsOfAnotherSize(Finding):
+    """The cells are much larger or smaller on the frame than lymphocytes on an analyser's photographs.
+
+    Brought to 224 pixels, these are some 55 to 75 pixels across. Photographs that were taken, cut or scaled
+    otherwise change every size that is measured, and are foreign to an encoder that learned at that scale;
+    the words that it finds for them are not to be trusted. Large cells alone, blasts for instance, stay within
+    the limits, from 38 to 110 pixels.
+    """
+
+    code: ClassVar[str] = "LYM305"
+    title: ClassVar[str] = "Cells of another size"
+    severity: ClassVar[Severity] = Severity.WARNING
+    remedy: ClassVar[str] = (
+        "Give the photographs as the analyser saves them. If these are what there is, trust recipes that "
+        "learn from them alone, with --encoder none, and no words."
+    )

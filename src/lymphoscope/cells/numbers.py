@@ -12,7 +12,7 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 
-from lymphoscope.cells.cell_findings import CellBlurred, CellCutOff, CellNotSegmented
+from lymphoscope.cells.cell_findings import CellBlurred, CellCutOff, CellNotSegmented, CellsOfAnotherSize
 from lymphoscope.cells.morphology import MORPHOLOGY_COLUMNS, MORPHOLOGY_VERSION, measure
 from lymphoscope.cells.stain import Plane
 from lymphoscope.cohort.bags import IntArray
@@ -22,6 +22,9 @@ from lymphoscope.cohort.image_inspection import decode_payload
 from lymphoscope.cohort.kept_rows import KeptRows
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.files import sha256_json
+
+_ACROSS = (38, 110)
+"""Diameters in pixels between which the median of a cohort's cells is usual; see `CellsOfAnotherSize`."""
 
 _CHUNK = 32
 _PART = 256
@@ -154,4 +157,14 @@ def _findings(values: Plane, paths: Sequence[Path]) -> tuple[Finding, ...]:
     add(CellNotSegmented, not_segmented(values), "could not be segmented")
     add(CellBlurred, blurred(values), "are out of focus")
     add(CellCutOff, column["cell_on_frame_fraction"] > _CUT_OFF, "are cut off by the frame")
+    across = 2 * np.sqrt(column["cell_area_px"] / np.pi)
+    known = across[np.isfinite(across)]
+    smallest, largest = _ACROSS
+    if len(known) and not smallest <= (median := float(np.median(known))) <= largest:
+        found.append(
+            CellsOfAnotherSize(
+                f"Half of the cells are at least {median:.0f} pixels across on a frame of 224, where "
+                f"{smallest} to {largest} are usual."
+            )
+        )
     return tuple(found)

@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from lymphoscope.cells.cell_findings import NotALymphocyte
 from lymphoscope.cohort.findings import Finding, Severity
 from lymphoscope.evaluation.probes import WARN_ABOVE
 from lymphoscope.files import write_bytes
@@ -242,7 +243,7 @@ def _pair(counts: tuple[float, float]) -> str:
 
 
 def trust_lines(content: ReportContent) -> Iterator[Markup]:
-    """At most six lines that say how far the answer can be trusted, each with where to read on."""
+    """At most seven lines that say how far the answer can be trusted, each with where to read on."""
     if content.threshold == 0:
         text = (
             f"Too few malignant patients to choose a threshold for a sensitivity of "
@@ -262,21 +263,35 @@ def trust_lines(content: ReportContent) -> Iterator[Markup]:
     if suspicious:
         names = wording.list_some(suspicious, 4)
         yield _link(f"Beware of a shortcut: the label can partly be guessed from: {names}.", "probes")
+    yield from _data_lines(content)
+
+
+def _data_lines(content: ReportContent) -> Iterator[Markup]:
+    """What is known of the data that the answer rests on."""
+    others = {
+        patient
+        for finding in content.findings
+        if finding.code == NotALymphocyte.code
+        for patient in finding.patients
+    }
+    named = [row.id for row in content.patients if row.id in others]
+    if named:
+        text = f"More than half of the cells are taken for other kinds in: {wording.list_some(named, 4)}."
+        yield _link(text, "findings")
+    grave = [finding for finding in content.findings if finding.severity is not Severity.INFO]
     counts = [
         f"{len(found)} {severity}{'s' if len(found) > 1 else ''}"
-        for severity, _, found in group_findings(content.findings)
-        if severity != str(Severity.INFO)
+        for severity, _, found in group_findings(grave)
     ]
-    grave = [finding for finding in content.findings if finding.severity is not Severity.INFO]
     titles = wording.list_some(list(dict.fromkeys(finding.title for finding in grave)), 4)
     text = (
         f"The data came with {' and '.join(counts)}: {titles}."
-        if counts
+        if grave
         else "No fault was found in the data."
     )
     if content.ignored:
         codes = ", ".join(sorted({finding.code for finding in content.ignored}))
-        text = f"{text if counts else ''} Faults were found that were to be ignored: {codes}.".strip()
+        text = f"{text if grave else ''} Faults were found that were to be ignored: {codes}.".strip()
     yield _link(text, "findings")
 
 
