@@ -72,8 +72,8 @@ class CellsOfAnotherSize(Finding):
 
     Brought to 224 pixels, these are some 55 to 75 pixels across. Photographs that were taken, cut or scaled
     otherwise change every size that is measured, and are foreign to an encoder that learned at that scale;
-    the words that it finds for them are not to be trusted. Large cells alone, blasts for instance, stay within
-    the limits, from 38 to 110 pixels.
+    the words that it finds for them are not to be trusted. Large cells alone, blasts for instance, stay
+    within the limits, from 38 to 110 pixels.
     """
 
     code: ClassVar[str] = "LYM305"
