@@ -233,6 +233,18 @@ class TestFreeGeometry:
         moved = bytes_of(augment(grey, Augmentation(rotation=180, shift=0.5, scale=0.5), UNIT, seeded()))
         torch.testing.assert_close(moved, torch.full_like(moved, 180.0), atol=1e-3, rtol=0)
 
+    def test_a_share_of_the_images_stays_as_sharp_as_it_is(self) -> None:
+        images = noise(400)
+        kept = bytes_of(
+            augment(images, Augmentation(rotation=180, shift=0.1, resampled=0.25), UNIT, seeded())
+        )
+        as_it_was = bytes_of(prepare(images, UNIT))
+        sharp = (kept - as_it_was).abs().amax((1, 2, 3)) < 0.01
+        assert 0.68 < sharp.float().mean() < 0.82
+        every = bytes_of(augment(images, Augmentation(rotation=180, shift=0.1), UNIT, seeded()))
+        torch.testing.assert_close(kept[~sharp], every[~sharp])
+        assert ((every - as_it_was).abs().amax((1, 2, 3)) > 1).all()
+
     def test_results_stay_within_the_images_own_values(self) -> None:
         moved = bytes_of(augment(noise(20), Augmentation(rotation=180, scale=0.3), UNIT, seeded()))
         assert moved.min() >= 0 and moved.max() <= 255.001
@@ -398,6 +410,7 @@ class TestBounds:
             ("brightness", 1.0),
             ("contrast", -0.1),
             ("stain", 0.51),
+            ("resampled", 1.1),
             ("stain", True),
         ],
     )
