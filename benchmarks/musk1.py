@@ -24,7 +24,8 @@ rounds of a bag together), and with the standard deviation between rounds: the l
     python benchmarks/musk1.py --data $LYMPHOSCOPE_DATA/mil/musk1.npz --rows musk1-rows
     python benchmarks/musk1.py --check benchmarks/results/musk1.csv
 
-A round that is done is kept as JSON in `--rows`, with every score; a stopped run goes on there.
+A round that is done is kept as JSON in `--rows`, with every score; a stopped run goes on there. Rows of the
+table that are not asked for stay, so that it can be made in pieces.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ from lymphoscope.models.mil_classifier import MilClassifier
 from lymphoscope.models.registry import create_model, list_models
 from lymphoscope.stats.intervals import percentile_interval
 from lymphoscope.stats.metrics import pair_wins
-from musk1_table import Row, check, write
+from musk1_table import Row, check, read, write
 from results import code_hash, versions
 from results_table import versions_text
 
@@ -272,11 +273,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.data is None:
         parser.error("name the file with --data")
     torch.set_num_threads(1)
-    rows: list[Row] = []
+    rows = {(row.method, row.setting): row for row in (read(options.out)[0] if options.out.exists() else ())}
     for row in rows_of(options):
         print(row.line(), flush=True)
-        rows.append(row)
-        write(options.out, in_order(rows), command_text(options))  # what there is can be read
+        rows[row.method, row.setting] = row
+        write(options.out, in_order(rows.values()), command_text(options))  # what there is can be read
     return 0
 
 

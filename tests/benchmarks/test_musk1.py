@@ -89,6 +89,16 @@ def test_rounds_are_kept_and_shown(
     assert musk1.main(["--check", str(table)]) == 1
 
 
+def test_rows_that_are_not_asked_for_stay(musk1: ModuleType, data: Path, tmp_path: Path) -> None:
+    words = options(data, tmp_path)
+    musk1.main(words)
+    first = musk1.read(tmp_path / "musk1.csv")[0]
+    musk1.main([each.replace("mil-mean", "mil-max") for each in words])
+    then = {row.method: row for row in musk1.read(tmp_path / "musk1.csv")[0]}
+    assert {"mil-mean", "mil-max"} < set(then)
+    assert then["mil-mean"] == next(row for row in first if row.method == "mil-mean")
+
+
 def test_the_published_setting_is_not_calibrated(musk1: ModuleType, data: Path) -> None:
     bags, y = musk1.load(data)
     split = musk1.repeated_stratified(y, folds=4, repeats=1, seed=0)[0]
