@@ -39,6 +39,7 @@ def begin_network(build: Build, weights: str | None, seed: int) -> tuple[CellNet
     if weights is not None:
         state, sha256 = read_weights(weights)
         load_backbone(network, state)
+        network.looks_first = False  # what it has learned stays as it is
         return network, sha256
     if network.frozen_features:
         raise InputError(

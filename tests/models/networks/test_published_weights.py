@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lymphoscope.errors import InputError
 from lymphoscope.files import sha256_file
+from lymphoscope.models.image_networks import begin_network
 from lymphoscope.models.networks.base import CellNetwork, create_network, load_backbone
 from lymphoscope.training.weights import read_weights
 
@@ -223,6 +224,31 @@ def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path: Path) -> 
     assert not target.exists()
     torch.load(tmp_path / "new.pth", weights_only=False)
     assert target.exists(), "the intruder is a real one"
+
+
+def test_a_vgg_takes_scale_and_bias_from_the_first_cells_it_sees() -> None:
+    """Before, what all cells have in common drowns what sets them apart."""
+    images = torch.randn(48, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    clinical = torch.zeros(48, 3)
+    network = build("vgg16", 0.25).eval()
+    told_apart = []
+    for _ in range(2):
+        with torch.inference_mode():
+            seen = network.features(images, clinical)
+        told_apart.append(float(seen.std(0).mean() / seen.mean(0).std()))
+        network.first_look(images)
+    assert told_apart[1] > 4 * told_apart[0]
+    with torch.inference_mode():
+        given = network.backbone[0](images[::1][:32])  # type: ignore[index, operator]
+    torch.testing.assert_close(given.mean((0, 2, 3)), torch.zeros(given.shape[1]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(given.std((0, 2, 3)), torch.ones(given.shape[1]), atol=1e-3, rtol=0)
+
+
+def test_weights_that_are_brought_stay_as_they_are(tmp_path: Path) -> None:
+    safetensors.torch.save_file(checkpoint("vgg16"), tmp_path / "vgg16.safetensors")
+    assert begin_network(lambda _: build("vgg16"), None, 0)[0].looks_first
+    network, _ = begin_network(lambda _: build("vgg16"), str(tmp_path / "vgg16.safetensors"), 0)
+    assert not network.looks_first
 
 
 def test_a_whole_pickled_network_is_refused(tmp_path: Path) -> None:

@@ -3,16 +3,45 @@
 Keys and shapes are those of torchvision's public checkpoints of vgg16 and vgg19, `features.0.weight` and on.
 Their three dense layers of 4096, 4096 and 1000 make way for a global average and the dense layers of
 Collin & Le Chenadec.
+
+Begun at random as they are, all photographs look alike to the last layer: through so many layers without
+normalisation what they have in common grows beside what sets them apart, and ten patients are not learned by
+heart in a hundred steps. So every convolution takes its scale and its bias from some cells of the training
+patients (Salimans & Kingma 2016, arXiv:1602.07868, equation 6), unless weights are brought.
 """
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from lymphoscope.models.networks.base import CellNetwork, network
 from lymphoscope.models.networks.blocks import BackboneNetwork, initialise_convolutions, scaled
 
 _CHANNELS = (64, 128, 256, 512, 512)
+
+_LOOKED_AT = 32
+"""Cells from which convolutions take scale and bias, evenly spread over those shown."""
+
+_SMALLEST = 1e-5
+
+
+class VggNetwork(BackboneNetwork):
+    """Convolutions that give every channel mean 0 and deviation 1 over some cells before training."""
+
+    looks_first = True
+
+    @torch.no_grad()
+    def first_look(self, images: Tensor) -> None:
+        """Set weights and biases layer by layer, from the cells as the layers before then give them."""
+        seen = images[:: max(1, len(images) // _LOOKED_AT)][:_LOOKED_AT]
+        for layer in self.backbone.children():
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                given = layer(seen)
+                mean, deviation = given.mean((0, 2, 3)), given.std((0, 2, 3)).clamp_min(_SMALLEST)
+                layer.weight.div_(deviation[:, None, None, None])
+                layer.bias.sub_(mean).div_(deviation)
+            seen = layer(seen)
 
 
 @network("vgg16")
@@ -39,4 +68,4 @@ def _vgg(depths: tuple[int, ...], width: float) -> CellNetwork:
         layers.append(nn.MaxPool2d(2))
     backbone = nn.Sequential(*layers)
     initialise_convolutions(backbone)
-    return BackboneNetwork(backbone, inputs, width, prefix="features.")
+    return VggNetwork(backbone, inputs, width, prefix="features.")
