@@ -236,7 +236,7 @@ class TestFreeGeometry:
     def test_a_share_of_the_images_stays_as_sharp_as_it_is(self) -> None:
         images = noise(400)
         kept = bytes_of(
-            augment(images, Augmentation(rotation=180, shift=0.1, resampled=0.25), UNIT, seeded())
+            augment(images, Augmentation(rotation=180, shift=0.1, sharp=0.75), UNIT, seeded())
         )
         as_it_was = bytes_of(prepare(images, UNIT))
         sharp = (kept - as_it_was).abs().amax((1, 2, 3)) < 0.01
@@ -410,7 +410,7 @@ class TestBounds:
             ("brightness", 1.0),
             ("contrast", -0.1),
             ("stain", 0.51),
-            ("resampled", 1.1),
+            ("sharp", 1.1),
             ("stain", True),
         ],
     )

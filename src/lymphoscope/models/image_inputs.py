@@ -31,7 +31,7 @@ AUGMENTATIONS = {
         brightness=0.05,
         contrast=0.1,
         stain=0.05,
-        resampled=0.5,
+        sharp=0.5,
     ),
 }
 """The size of a cell is a sign of disease, so it changes little; more brightness or stain gives pictures as

@@ -209,7 +209,8 @@ class NetworkClassifier(EpochClassifier):
                 "several snapshots choose no epoch, so that this says nothing",
                 found=", ".join(f"{name}={getattr(self, name)}" for name, asked in says.items() if asked),
                 allowed=f"with snapshots=1, and not with {self.snapshots}",
-                remedy="Add snapshots=1 to the recipe's settings.",
+                remedy="Add snapshots=1 to the recipe's settings; or, to keep several, patience=null and no "
+                "selection.",
             )
         if self.optimistic and (self.members > 1 or self.snapshots > 1):
             raise InputError(

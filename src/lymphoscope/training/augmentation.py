@@ -48,9 +48,9 @@ class Augmentation:
         border.
     shift : share of the side, in both directions, 0 to 0.5.
     scale : enlargement by 1 ± scale, 0 to 0.5.
-    resampled : share of the images that rotation, shift and scale move, 0 to 1. Between pixels a photograph
-        is interpolated and loses its finest detail; those that are predicted are not, so some should be
-        learned from as sharp as they are.
+    sharp : share of the images that rotation, shift and scale leave alone, 0 to 1. Between pixels a
+        photograph is interpolated and loses its finest detail; those that are predicted are not, so some
+        should be learned from as sharp as they are.
     brightness : share of the full range (255) added to all channels, 0 to 0.5; the result is cut off at
         black and white, as a camera would.
     contrast : distance from the normalisation's mean times 1 ± contrast, 0 to 0.5; cut off likewise.
@@ -73,7 +73,7 @@ class Augmentation:
     brightness: float = field(default=0.0, metadata={"most": 0.5})
     contrast: float = field(default=0.0, metadata={"most": 0.5})
     stain: float = field(default=0.0, metadata={"most": 0.5})
-    resampled: float = field(default=1.0, metadata={"most": 1.0})
+    sharp: float = field(default=0.0, metadata={"most": 1.0})
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -157,9 +157,9 @@ def augment(
     ----------
     images : uint8 (n, S, S, 3) on any device.
     generator : the only source of chance. The draws of every kind are taken in every call, so that switching
-        one kind on changes nothing about the others (but a share `resampled` of less than 1, which draws once
-        more). A generator of the CPU gives the same changes on every
-        device, and does not make a graphics processor wait.
+        one kind on changes nothing about the others (but a share `sharp` above 0, which draws once more). A
+        generator of the CPU gives the same changes on every device, and does not make a graphics processor
+        wait.
 
     Returns
     -------
@@ -176,9 +176,9 @@ def augment(
         table = _colour_table(augmentation, normalisation, drawn).to(images.device, non_blocking=True)
     if augmentation.resamples:
         placement = _placement(augmentation, drawn)
-        if augmentation.resampled < 1:  # only here, so that who resamples all draws as ever
-            sharp = torch.rand(n, generator=generator, device=generator.device) >= augmentation.resampled
-            placement[sharp] = torch.eye(2, 3, device=placement.device)
+        if augmentation.sharp > 0:  # only here, so that who resamples all draws as ever
+            left = torch.rand(n, generator=generator, device=generator.device) >= 1 - augmentation.sharp
+            placement[left] = torch.eye(2, 3, device=placement.device)
         placement = placement.to(images.device, non_blocking=True)
     augmented = torch.empty(images.shape, dtype=torch.float32, device=images.device)
     step = _AT_ONCE if images.device.type == "cpu" else max(n, 1)

@@ -20,7 +20,7 @@ from lymphoscope.training.contrastive import nt_xent
 from lymphoscope.training.schedules import learning_rate_at, make_optimiser
 
 STRONG: Augmentation = replace(
-    AUGMENTATIONS["all"], shift=0.1, scale=0.2, brightness=0.1, contrast=0.2, stain=0.15, resampled=1.0
+    AUGMENTATIONS["all"], shift=0.1, scale=0.2, brightness=0.1, contrast=0.2, stain=0.15, sharp=0.0
 )
 """Views of the pretext task. Stronger than in training by label, since what changes is what clusters are to
 overlook: the smear's colour and where the cell lies. The size of a cell is to stay a sign, so nothing like

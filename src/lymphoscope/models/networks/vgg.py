@@ -34,7 +34,7 @@ class VggNetwork(BackboneNetwork):
     @torch.no_grad()
     def first_look(self, images: Tensor) -> None:
         """Set weights and biases layer by layer, from the cells as the layers before then give them."""
-        seen = images[:: max(1, len(images) // _LOOKED_AT)][:_LOOKED_AT]
+        seen = images[torch.linspace(0, len(images) - 1, min(len(images), _LOOKED_AT)).long()]
         for layer in self.backbone.children():
             if isinstance(layer, nn.Conv2d) and layer.bias is not None:
                 given = layer(seen)
