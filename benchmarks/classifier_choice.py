@@ -3,8 +3,8 @@
 In every outer fold clusters are learned and all of scikit-learn's classifiers compared in inner folds of the
 training patients, and the best is kept, as the recipe does. Said are the balanced accuracy of that best one
 on the very inner folds that chose it, which is how the report scores itself, and that of its predictions for
-the outer fold's patients, whom nobody has looked at. The difference is optimism, apart from what a fifth more
-patients to learn from are worth, which works against it.
+the outer fold's patients, whom nobody has looked at. The difference is optimism, apart from what a quarter
+more patients to learn from are worth, which works against it.
 
     python benchmarks/classifier_choice.py cohorts/dev --jobs 2
 """

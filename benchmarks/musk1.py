@@ -227,13 +227,21 @@ def rows_of(options: argparse.Namespace) -> Iterator[Row]:
         )
 
 
+def known_rows(options: argparse.Namespace) -> list[Row]:
+    """Rows of the table there is, of the same bags in the same folds."""
+    if not options.out.exists():
+        return []
+    same = (sha256_file(options.data)[:12], options.folds, options.seed)
+    return [row for row in read(options.out)[0] if (row.data, row.folds, row.seed) == same]
+
+
 def heads() -> list[str]:
     """Names of all recipes with a head of multiple-instance learning on numbers."""
     return [info.name for info in list_models() if info.name.startswith(PREFIX)]
 
 
 def command_text(options: argparse.Namespace) -> str:
-    """The command that gives these rows again."""
+    """The command that gives the rows again which are asked for now."""
     words = ["python benchmarks/musk1.py --data $LYMPHOSCOPE_DATA/mil/musk1.npz"]
     if options.heads != heads():
         words.append(f"--heads {' '.join(options.heads)}")
@@ -273,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.data is None:
         parser.error("name the file with --data")
     torch.set_num_threads(1)
-    rows = {(row.method, row.setting): row for row in (read(options.out)[0] if options.out.exists() else ())}
+    rows = {(row.method, row.setting): row for row in known_rows(options)}
     for row in rows_of(options):
         print(row.line(), flush=True)
         rows[row.method, row.setting] = row

@@ -123,7 +123,7 @@ def markdown(rows: Sequence[Row], command: str) -> str:
         "An SVM on mean, minimum and maximum of a bag is known to reach an AUC of 0.97 here; above, that is "
         "the one with the Gaussian kernel.\n",
         f"Measured with {'; '.join(sorted({row.versions for row in rows}))}.\n",
-        f"Made by `{command}`; the same rows with every figure are in the CSV beside this file.\n",
+        f"Last written by `{command}`; the same rows with every figure are in the CSV beside this file.\n",
         f"SHA-256 of the rows: `{_hash(_body(rows))}` "
         "(`python benchmarks/musk1.py --check FILE` compares).\n",
     ]

@@ -29,10 +29,10 @@ Balanced accuracy (BA) and AUC of patients that the model had not seen, with 95 
 AUC zone: patients with at most 10.47 × 10⁹ lymphocytes/L. Learned: whether the lower end of AUC is above
 the aim of the cohort; of a recipe that sees age and count this says little, for `clinical` alone may be
 above it too. Behind: how far the AUC is from that of `{REFERENCE}`, which sees the same cells through an
-encoder that has learned from others; − is above it. Fitted: BA of the very patients that were trained on,
-in the last epoch. Limit: "{BY_HEART}" where new patients fall more than {_GAP} behind these, so that more
-patients would help; else "{STILL_LEARNING}" where these are below {_FITTED}, so that longer training may
-help; else "{SOUND}".
+encoder that has learned from others, on the same patients; − is above it. Fitted: BA of the very patients
+that were trained on, in the last epoch. Limit: "{BY_HEART}" where new patients fall more than {_GAP} behind
+these, so that more patients would help; else "{STILL_LEARNING}" where these are below {_FITTED}, so that
+longer training may help; else "{SOUND}".
 Training: summed over folds; for recipes without epochs, fitting and predicting. MB: anonymous memory, all
 together. Epoch: those kept, fold by fold. One alone was chosen, on patients held out within the training
 patients or, of optimistic rows, on the ones that are scored; of several none was chosen: there the
@@ -123,6 +123,12 @@ class Row:
         if self.fitted_ba - self.ba > _GAP:
             return BY_HEART
         return SOUND if self.fitted_ba >= _FITTED else STILL_LEARNING
+
+    def behind(self, reference: Row | None) -> float | None:
+        """AUC of the reference above this one's; None where they were not tested on the same patients."""
+        if reference is None or reference.auc is None or self.auc is None:
+            return None
+        return reference.auc - self.auc if self.protocol == reference.protocol else None
 
     def line(self) -> str:
         """For the terminal."""
@@ -258,15 +264,15 @@ def _section(cohort: str, rows: list[Row]) -> str:
     )
     lines = [f"## {cohort}\n", f"Content {rows[0].fingerprint}. Tested by {'; by '.join(sorted(tested))}.\n"]
     lines += ["| " + " | ".join(head) + " |", "|---|---|---|---|---|---|--:|--:|---|--:|--:|--:|---|"]
-    reference = next((row.auc for row in rows if row.recipe == REFERENCE), None)
+    reference = next((row for row in rows if row.recipe == REFERENCE), None)
     lines += ["| " + " | ".join(_cells(row, reference)) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
-def _cells(row: Row, reference: float | None) -> Iterable[str]:
+def _cells(row: Row, reference: Row | None) -> Iterable[str]:
     if row.status != "measured":
         return (f"`{row.recipe}`", row.status, *["–"] * 11)
-    behind = None if reference is None or row.auc is None or not row.learned else reference - row.auc
+    behind = row.behind(reference) if row.learned else None  # of what is trained here
     epochs = f"{row.epochs} of {row.of_epochs}" if row.epochs else "–"
     return (
         f"`{row.recipe}`",

@@ -99,6 +99,13 @@ def test_rows_that_are_not_asked_for_stay(musk1: ModuleType, data: Path, tmp_pat
     assert then["mil-mean"] == next(row for row in first if row.method == "mil-mean")
 
 
+def test_rows_of_other_folds_or_bags_do_not_stay(musk1: ModuleType, data: Path, tmp_path: Path) -> None:
+    musk1.main(options(data, tmp_path))
+    other = options(data, tmp_path, "--folds", "3")
+    musk1.main([each.replace("mil-mean", "mil-max") for each in other])
+    assert [row.method for row in musk1.read(tmp_path / "musk1.csv")[0]] == [*musk1.KERNELS, "mil-max"]
+
+
 def test_the_published_setting_is_not_calibrated(musk1: ModuleType, data: Path) -> None:
     bags, y = musk1.load(data)
     split = musk1.repeated_stratified(y, folds=4, repeats=1, seed=0)[0]

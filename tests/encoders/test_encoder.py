@@ -145,6 +145,12 @@ def test_nothing_in_it_changes_when_it_looks(kept: Path) -> None:
     assert np.array_equal(images, given) and np.array_equal(found.embed(images), first)
 
 
+def test_a_mistyped_place_is_said_to_be_empty_whatever_is_installed() -> None:
+    """A folder and a name below it could also be the name of a published model."""
+    with pytest.raises(InputError, match=r"no encoder of this name.*runs/encoer.*meant as OWNER/MODEL"):
+        create_encoder("runs/encoer")
+
+
 class Small(nn.Module):
     """Somebody's own network, as they would make it: with a normalisation, and in training mode."""
 

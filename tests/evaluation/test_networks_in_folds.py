@@ -17,7 +17,7 @@ from lymphoscope.evaluation.folds import out_of_fold
 from lymphoscope.evaluation.ladder import climb
 from lymphoscope.evaluation.optimism import honest_recipe
 from lymphoscope.evaluation.protocol import Protocol
-from lymphoscope.evaluation.resampling import inner_folds
+from lymphoscope.evaluation.resampling import inner_folds, threads_each
 from lymphoscope.models.conformance import example_bags
 from lymphoscope.models.registry import create_model
 from lymphoscope.training.curves import Epoch, Measured
@@ -127,6 +127,17 @@ def test_folds_end_with_the_same_bits_however_many_processes_and_whatever_is_lef
         torch.set_num_threads(threads)
     assert np.array_equal(first.probability, second.probability)
     assert np.array_equal(first.probability, resumed.probability)
+
+
+@pytest.mark.parametrize(
+    ("cores", "tasks", "each"), [(2, 5, 1), (8, 5, 2), (8, 1, 8), (16, 50, 4), (8, 2, 4)]
+)
+def test_as_many_networks_as_run_at_a_time_share_the_cores(
+    cores: int, tasks: int, each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    assert threads_each(create_model("cnn-clinical"), tasks) == each
+    assert threads_each(create_model("mil-mean"), tasks) == 1
 
 
 def test_choosing_the_epoch_on_the_scored_fold_is_named_optimistic_and_is() -> None:

@@ -152,6 +152,13 @@ def test_a_fold_needs_no_inner_folds_and_leaves_no_checkpoint(tmp_path: Path) ->
     assert not list(tmp_path.glob("*.safetensors*"))
 
 
+@pytest.mark.parametrize("settings", [{"selection": "last"}, {"patience": 3}])
+def test_several_snapshots_choose_no_epoch_and_say_how_to_keep_them(settings: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"snapshots=1.*or, to keep several, patience=null"):
+        small(snapshots=2, **settings).check_network()
+    small(snapshots=2, patience=None).check_network()
+
+
 @pytest.mark.parametrize("settings", [{"members": 2}, {"snapshots": 2}])
 def test_the_scored_fold_chooses_among_the_epochs_of_one_network_only(settings: dict[str, int]) -> None:
     with pytest.raises(InputError, match="one network"):

@@ -304,10 +304,12 @@ def test_patients_whose_cells_are_taken_for_others_are_named_on_the_first_page()
 
 def test_a_threshold_that_was_not_measured_on_the_held_out_says_so() -> None:
     content = example_report()
-    assert "met no threshold" not in render_report(content)
+    assert "no threshold could be chosen" not in render_report(content)
     page = render_report(replace(content, without_threshold=0.2))
     assert (
         "for 20\u00a0% of them no threshold could be chosen" in page
         and "how that rule does was not measured" in page
     )
-    assert "met no threshold" not in render_report(replace(content, threshold=0.0, without_threshold=1.0))
+    assert "no threshold could be chosen" not in render_report(
+        replace(content, threshold=0.0, without_threshold=1.0)
+    )

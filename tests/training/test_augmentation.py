@@ -235,9 +235,7 @@ class TestFreeGeometry:
 
     def test_a_share_of_the_images_stays_as_sharp_as_it_is(self) -> None:
         images = noise(400)
-        kept = bytes_of(
-            augment(images, Augmentation(rotation=180, shift=0.1, sharp=0.75), UNIT, seeded())
-        )
+        kept = bytes_of(augment(images, Augmentation(rotation=180, shift=0.1, sharp=0.75), UNIT, seeded()))
         as_it_was = bytes_of(prepare(images, UNIT))
         sharp = (kept - as_it_was).abs().amax((1, 2, 3)) < 0.01
         assert 0.68 < sharp.float().mean() < 0.82

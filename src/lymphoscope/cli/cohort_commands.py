@@ -11,6 +11,7 @@ import typer
 
 from lymphoscope.cli.options import (
     DEFAULT_ENCODER,
+    JOBS,
     CacheOption,
     CohortArgument,
     EncoderOption,
@@ -50,7 +51,7 @@ def check(
     encoder: EncoderOption = DEFAULT_ENCODER,
     leave_out_cells: LeaveOutOption = "none",
     cache: CacheOption = None,
-    jobs: JobsOption = 2,
+    jobs: JobsOption = JOBS,
 ) -> None:
     """Read a cohort and list what is wrong or noteworthy. Exit status 1 if there are errors."""
     from lymphoscope.cli.console import console
@@ -101,7 +102,7 @@ def explore(
     ] = "",
     cache: CacheOption = None,
     seed: SeedOption = 0,
-    jobs: JobsOption = 2,
+    jobs: JobsOption = JOBS,
 ) -> None:
     """Draw what a cohort looks like: classes, ages, counts, images per patient, cells, segmentation."""
     from lymphoscope.cli.console import console
@@ -142,7 +143,7 @@ def synthesize(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a cohort that this command wrote.")
     ] = False,
-    jobs: JobsOption = 2,
+    jobs: JobsOption = JOBS,
 ) -> None:
     """Paint a cohort with planted truth, in the challenge's layout; the truth goes to OUT_truth."""
     from lymphoscope.cli.console import TerminalProgress, console

@@ -9,6 +9,7 @@ import typer
 
 from lymphoscope.cli.options import (
     DEFAULT_ENCODER,
+    JOBS,
     CacheOption,
     CohortArgument,
     JobsOption,
@@ -172,7 +173,7 @@ def match(
     encoder: SourceOption = DEFAULT_ENCODER,
     patients: PatientsOption = "all",
     cache: CacheOption = None,
-    jobs: JobsOption = 2,
+    jobs: JobsOption = JOBS,
 ) -> None:
     """Let an encoder see a cohort's photographs in the colours it has learned from. Nothing is trained."""
 
@@ -212,7 +213,7 @@ def adapt(
     device: DeviceOption = "auto",
     cache: CacheOption = None,
     seed: SeedOption = 0,
-    jobs: JobsOption = 2,
+    jobs: JobsOption = JOBS,
 ) -> None:
     """Let an encoder go on learning from a cohort's cells. Labels are not looked at."""
     from lymphoscope.cli.console import TerminalProgress

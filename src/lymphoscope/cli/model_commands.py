@@ -9,6 +9,7 @@ import typer
 
 from lymphoscope.cli.options import (
     DEFAULT_ENCODER,
+    JOBS,
     CacheOption,
     CohortArgument,
     EncoderOption,
@@ -123,7 +124,7 @@ def run(
     ] = False,
     cache: CacheOption = None,
     seed: SeedOption = 0,
-    jobs: JobsOption = 2,
+    jobs: JobsOption = JOBS,
 ) -> None:
     """The whole way: check, measure, evaluate the ladder, fit, predict, report."""
     from lymphoscope.cli.console import TerminalProgress, console
@@ -193,7 +194,7 @@ def evaluate(
     ignore: IgnoreOption = None,
     cache: CacheOption = None,
     seed: SeedOption = 0,
-    jobs: JobsOption = 2,
+    jobs: JobsOption = JOBS,
 ) -> None:
     """Measure recipes on patients they have not seen, with intervals, and compare them."""
     from rich.markup import escape
@@ -253,7 +254,7 @@ def predict(
     leave_out_cells: LeaveOutOption = "none",
     ignore: IgnoreOption = None,
     cache: CacheOption = None,
-    jobs: JobsOption = 2,
+    jobs: JobsOption = JOBS,
 ) -> None:
     """Apply a fitted model to the patients of a folder; labels are neither needed nor looked at."""
     from lymphoscope.cli.console import TerminalProgress, console

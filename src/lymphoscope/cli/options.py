@@ -14,17 +14,28 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from lymphoscope.cores import MOST_TOGETHER, default_jobs
 from lymphoscope.errors import InputError
 
 if TYPE_CHECKING:
     from lymphoscope.cohort.read import ReadOptions
 
 PANEL = "Reading the cohort"
+JOBS = default_jobs()
 
 CohortArgument = Annotated[
     Path, typer.Argument(metavar="COHORT", help="Folder with the photographs and the clinical table.")
 ]
-JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes to use.")]
+JobsOption = Annotated[
+    int,
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        show_default=f"one a core, at most {MOST_TOGETHER}",
+        help="Processes to use. Networks share the cores among them; fewer take less memory.",
+    ),
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every random number.")]
 CacheOption = Annotated[
     Path | None,

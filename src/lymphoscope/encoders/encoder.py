@@ -152,12 +152,7 @@ def create_encoder(source: str | Path) -> Encoder:
     if (folder := encoder_folder(source)) is not None:
         return read_encoder(folder, name=folder.name)
     if not path.exists() and not is_model_name(str(source)):
-        raise InputError(
-            "there is no encoder of this name and nothing at this place",
-            found=str(source),
-            allowed=f"{SHIPPED}, a folder or file of weights, or OWNER/MODEL in Hugging Face's cache",
-            remedy="`lymphoscope encoder train` makes one from labelled cells.",
-        )
+        raise _not_there(source, "`lymphoscope encoder train` makes one from labelled cells.")
     if path.is_dir() and not (path / "config.json").is_file():
         raise InputError(
             "this folder holds no encoder",
@@ -166,9 +161,23 @@ def create_encoder(source: str | Path) -> Encoder:
             allowed=f"a folder that `lymphoscope encoder train` wrote, with {CARD}; or a DINOv2 as "
             "transformers saves it, with config.json",
         )
-    transformer = load_dinov2(source)
+    try:
+        transformer = load_dinov2(source)
+    except InputError as error:
+        if path.exists():
+            raise
+        raise _not_there(source, f"If it is meant as OWNER/MODEL: {error}") from error
     width = 2 * int(transformer.config.hidden_size)  # type: ignore[union-attr, arg-type]
     return Encoder(path.stem, _ClassAndPatches(transformer), width, _DINO_IMAGE_SIZE)
+
+
+def _not_there(source: str | Path, remedy: str) -> InputError:
+    return InputError(
+        "there is no encoder of this name and nothing at this place",
+        found=str(source),
+        allowed=f"{SHIPPED}, a folder or file of weights, or OWNER/MODEL in Hugging Face's cache",
+        remedy=remedy,
+    )
 
 
 def read_encoder(folder: Path, *, name: str) -> Encoder:

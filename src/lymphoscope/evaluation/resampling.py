@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
 from lymphoscope.cohort.splits import repeated_stratified
+from lymphoscope.cores import MOST_TOGETHER
 from lymphoscope.models.base import BagClassifier, EpochClassifier, Explanation
 from lymphoscope.models.registry import create_model
 from lymphoscope.models.transductive import cells_alone, is_transductive
@@ -149,16 +150,17 @@ def one_thread(model: BagClassifier) -> AbstractContextManager[Any]:
 
 
 def threads_each(model: BagClassifier, tasks: int) -> int:
-    """Threads for each of `tasks` fits of a model: of this process's, an even share for networks on images.
+    """Threads for each of `tasks` fits of a model: for networks on images, a share of this process's.
 
-    How many threads add up a sum decides its last bits. So it does not depend on how many of the tasks are
-    left, nor on how many are worked on at a time.
+    That is an even share for as many as run at a time where nobody says. How many threads add up a sum
+    decides its last bits, so it does not depend on how many of the tasks are left, nor on how many are
+    worked on at a time.
     """
     if model.cell_input != "images":
         return 1
     import torch
 
-    return max(1, torch.get_num_threads() // tasks)
+    return max(1, torch.get_num_threads() // min(tasks, MOST_TOGETHER))
 
 
 @contextmanager

@@ -30,7 +30,7 @@ class Score:
     ----------
     n_malignant, n_reactive : patients scored.
     n_unlabelled : predicted patients whose true label is still unknown (-1 or empty); not scored.
-    kind : "decisions" where every prediction is 0 or 1, else "probabilities".
+    kind : "decisions" where every prediction is 0 or 1 and no threshold was given, else "probabilities".
     threshold : probability at and above which a patient counts as called malignant; None where decisions
         were given.
     balanced_accuracy : with a patient bootstrap's interval.

@@ -82,7 +82,10 @@ class ConceptLogistic(LearnedClassifier):
 
     @property
     def coefficients_(self) -> dict[str, float]:
-        """Change of the log-odds per standard deviation between patients, by the name of what changes."""
+        """Change of the log-odds per standard deviation between patients, by the name of what changes.
+
+        Of a share that differs less than that, per 0.02: see `_LEAST_DEVIATION`.
+        """
         self.check_fitted()
         names = [*(CLINICAL_COLUMNS if self.clinical else ()), *self.learned_.columns]
         return dict(zip(names, self.learned_.logistic.coef.tolist(), strict=True))

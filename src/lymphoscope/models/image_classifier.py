@@ -76,7 +76,7 @@ class ImageClassifier(NetworkClassifier):
     patience : epochs without improvement after which training ends; None trains on.
     snapshots : more than 1 anneals the learning rate in as many cycles, whatever `schedule` says, the first
         of them after the warm-up, and averages the networks that end them; `selection` and `patience` then
-        have no say.
+        have no say, and "last" or a `patience` is refused.
     members : networks that are averaged, each trained without one fold of the training patients, which choose
         its epoch; all of them together calibrate. 1 holds out `validation_share` and trains one.
     precision : of the training: "bfloat16" is mixed precision, twice as fast where the processor has

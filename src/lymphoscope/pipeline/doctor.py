@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import sys
@@ -13,6 +12,8 @@ from importlib import metadata as packages
 from pathlib import Path
 
 import numpy as np
+
+from lymphoscope.cores import available_cores
 
 NEEDED = ("lymphoscope", "numpy", "scipy", "scikit-learn", "pandas", "opencv-python-headless", "simplejpeg")
 SPACE_NEEDED = 1 << 30
@@ -33,7 +34,7 @@ def examine(cache: Path) -> Iterator[Line]:
     yield Line("Python", f"{platform.python_version()} ({sys.platform})", sys.version_info >= (3, 11))
     for name in NEEDED:
         yield _package(name)
-    yield Line("Processor cores", str(os.cpu_count()))
+    yield Line("Processor cores", str(available_cores()))
     yield _cache(cache)
     yield _jpeg()
 

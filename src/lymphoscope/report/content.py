@@ -313,8 +313,9 @@ class ReportContent:
     concepts : how the cells of malignant and reactive patients differ; None where no encoder tells.
     training : of the ladder's networks; may be empty.
     clusters : of cells, where the model that made the predictions has learned some.
-    coefficients : pairs (what is weighed, change of the log-odds per standard deviation between patients),
-        the largest first, where the model that made the predictions is one that can be read so.
+    coefficients : pairs (what is weighed, change of the log-odds per standard deviation between patients, or
+        per 2 percentage points of a share that differs less), the largest first, where the model that made
+        the predictions is one that can be read so.
     fitted_on : name of the cohort that the model was fitted on, where that is another one and the labels of
         this one are not looked at; empty on the page of a run.
     caveats : sentences on why nothing here may be believed as it stands.

@@ -82,5 +82,4 @@ def test_gates_learn_which_side_knows() -> None:
     assert (built(noise, packing, clinical).argmax(1) == labels).float().mean() > 0.95
     new, table = torch.randn(120, 4, generator=generator), torch.randn(40, 3, generator=generator)
     right = built(new, packing, table).argmax(1) == (table[:, 0] > 0).long()
-    print(right.float().mean())
     assert right.float().mean() > 0.85
