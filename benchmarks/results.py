@@ -14,7 +14,8 @@ Recipes on photographs run with `--budget`; the reference ladder stands above th
 encoder of a cohort made of cells that the shipped one has seen is named with `--encoder COHORT=FOLDER`, also
 for recipes that go on training it; rows where it has seen them say "encoder not held out". VGG,
 ResNet-34 and DINOv2 are measured on a single hold-out of a fifth of the patients, because five folds of them
-take too long; their rows say so, and cannot be compared with the others closely. Recipes that need weights
+take too long; their rows say so, and cannot be compared with the others closely. `--all-folds` takes the time.
+Recipes that need weights
 which somebody brings are listed, not measured, unless `--recipe NAME:weights=PATH` brings them. Where the
 setting `selection=scored-fold` chooses the epoch on the very patients that are scored, the row says
 "optimistic"; of weights that have learned nothing it says "untrained". The order of the rows is that of the
@@ -66,7 +67,7 @@ from process_memory import watched
 from results_table import Row, Table, check, read, versions_text, write
 
 HOLDOUT = ("vgg16", "vgg19", "resnet34", "dinov2-adaptformer")
-"""Recipes that are measured on a single hold-out."""
+"""Recipes that are measured on a single hold-out, unless all folds are asked for."""
 
 HOLDOUT_SHARE = 0.2
 MADE_BY = ("cells", "cohort", "encoders", "evaluation", "models", "pipeline", "stats", "training")
@@ -132,7 +133,7 @@ def request_of(
 ) -> dict[str, Any]:
     """What a row depends on, as plain values."""
     protocol = Protocol(folds=options.folds, repeats=1, seed=options.seed)
-    single = is_slow(recipe)
+    single = is_slow(recipe) and not options.all_folds
     if single:
         size = max(2, round(HOLDOUT_SHARE * len(prepared.labelled)))
         protocol = replace(protocol, kind="holdout", test_size=size)
@@ -357,6 +358,7 @@ def command_text(options: argparse.Namespace) -> str:
         words += ["--learned", pair]
     for name in ("budget", "folds", "seed", "cores"):
         words += [f"--{name}", str(getattr(options, name))]
+    words += ["--all-folds"] * options.all_folds
     return " ".join(word if word.startswith("$") else shlex.quote(word) for word in words)
 
 
@@ -382,6 +384,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--recipe", action="append", help="repeatable; default: all there are")
     parser.add_argument("--budget", default="fast", help="of recipes that have budgets")
     parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--all-folds", action="store_true", help="folds for the slow recipes too")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cores", type=int, default=2, help="processes for folds, threads for hold-outs")
     parser.add_argument(
