@@ -104,6 +104,11 @@ def test_rows_of_other_folds_or_bags_do_not_stay(musk1: ModuleType, data: Path, 
     other = options(data, tmp_path, "--folds", "3")
     musk1.main([each.replace("mil-mean", "mil-max") for each in other])
     assert [row.method for row in musk1.read(tmp_path / "musk1.csv")[0]] == [*musk1.KERNELS, "mil-max"]
+    with np.load(data) as stored:
+        changed = {name: stored[name] for name in stored.files}
+    np.savez(tmp_path / "bags.npz", **changed | {"X": changed["X"] + 1})
+    musk1.main(options(tmp_path / "bags.npz", tmp_path, "--folds", "3"))
+    assert [row.method for row in musk1.read(tmp_path / "musk1.csv")[0]] == [*musk1.KERNELS, "mil-mean"]
 
 
 def test_the_published_setting_is_not_calibrated(musk1: ModuleType, data: Path) -> None:
