@@ -5,7 +5,7 @@ is 0.5 (on one cohort a little less: whoever is tested is missing from the train
 two in opposite directions). The same recipe is then evaluated with both rules on the same folds. What the
 reports' rule shows above the honest one is luck, of which new patients see nothing. With `--true` the labels
 are left as they are and only the folds and seeds change: there the two rules also differ in that the honest
-one trains on a fifth fewer patients, and calibrates.
+one trains on a fifth fewer patients, by which it calibrates.
 
     python benchmarks/epoch_optimism.py cohorts/dev --recipe cnn-clinical@fast --shuffles 10
 """

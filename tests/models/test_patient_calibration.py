@@ -12,6 +12,12 @@ def test_no_held_out_patients_leave_the_score_as_it_is() -> None:
     assert found.probability(np.array([0.0, 2.0])) == pytest.approx([0.5, expit(2.0)])
 
 
+def test_a_network_that_knows_nothing_says_the_prevalence() -> None:
+    """Shown malignant cells four times as often, it says so of everybody; new ones are so in 0.7."""
+    found = PatientCalibration.moved(np.log(4.0), 0.7)
+    assert found.probability(np.log([4.0, 8.0])) == pytest.approx([0.7, 1.4 / 1.7])
+
+
 @pytest.mark.parametrize("scale", [0.01, 1.0, 50.0])
 def test_a_score_on_any_scale_is_cut_in_its_middle(scale: float) -> None:
     """Networks whose scores hardly differ must not call everybody the same."""

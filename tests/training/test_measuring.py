@@ -61,7 +61,6 @@ def test_odds_follow_the_classes_the_weight_and_the_drawing() -> None:
     assert odds(Y) == pytest.approx(3)
     assert odds(Y, positive_weight=2.0) == pytest.approx(6)
     assert odds(Y, positive_weight=2.0, balance="oversample") == pytest.approx(2)
-    assert odds(Y, select_by="balanced-accuracy") == 1
 
 
 def test_odds_follow_the_cells_that_are_shown() -> None:

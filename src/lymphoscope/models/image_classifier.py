@@ -71,7 +71,7 @@ class ImageClassifier(NetworkClassifier):
     normalisation : "imagenet", or the training "cohort"'s own mean and deviation.
     selection : "inner" keeps the epoch with the lowest loss on the patients held out within the training
         patients, "last" the last epoch. "scored-fold" keeps the one with the best balanced accuracy on the
-        very patients that are scored, as the reports did, at a threshold of 0.5, and is optimistic.
+        very patients that are scored, as the reports did, and is optimistic; nobody is left to calibrate on.
     validation_share : of the training patients, held out.
     patience : epochs without improvement after which training ends; None trains on.
     snapshots : more than 1 anneals the learning rate in as many cycles, whatever `schedule` says, the first

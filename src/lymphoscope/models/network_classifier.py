@@ -43,6 +43,7 @@ from lymphoscope.training.curves import Epoch
 from lymphoscope.training.learner import take_weights
 from lymphoscope.training.loop import Watch, balanced_counts, train
 from lymphoscope.training.machine import device_named, fastest_precision
+from lymphoscope.training.measuring import prior_log_odds
 from lymphoscope.training.prediction import CellData
 from lymphoscope.training.settings import TrainingSettings, Unit
 
@@ -138,12 +139,14 @@ class NetworkClassifier(EpochClassifier):
         for member, (trained, held_out) in enumerate(sides):
             known = held_out[data.counts[held_out] > 0]
             score[known] = self._train(member, data, labels, trained, held_out, checkpoint, watch)
-        # Scored patients choose the epoch at even odds, as in the reports, and have no say beyond that.
-        known = order[np.isfinite(score[order])] if scored is None else order[:0]
-        prevalence = float(labels[:n].mean())
-        self.calibration_ = PatientCalibration.fit(score[known], labels[known], prevalence)
+        self.threshold_ = float(labels[:n].mean())
+        if scored is None:
+            known = order[np.isfinite(score[order])]
+            self.calibration_ = PatientCalibration.fit(score[known], labels[known], self.threshold_)
+        else:  # scored patients choose the epoch, at this very cut, and have no say beyond that
+            prior = prior_log_odds(labels, sides[0][0], data.counts, self._settings())
+            self.calibration_ = PatientCalibration.moved(prior, self.threshold_)
         self.classes_ = np.array([0, 1])
-        self.threshold_ = prevalence if scored is None else 0.5
         if len(sides) > 1:
             inner = self.calibration_.probability(score)
             self.inner_oof_ = np.where(np.isfinite(inner), inner, self.threshold_)

@@ -71,6 +71,16 @@ class PatientCalibration:
         slope = float(np.exp(found.x[0])) / spread
         return cls(slope, float(found.x[1]) - slope * centre)
 
+    @classmethod
+    def moved(cls, prior: float, prevalence: float) -> PatientCalibration:
+        """Learned on nobody: the score `prior`, of a network that knows no patient, becomes `prevalence`.
+
+        Parameters
+        ----------
+        prior : log-odds by the shares of the classes in training.
+        """
+        return cls(1.0, float(logit(prevalence)) - prior)
+
     def probability(self, score: FloatArray) -> FloatArray:
         """Probability of malignancy, shape (n_patients,)."""
         return np.asarray(expit(self.offset + self.slope * score))

@@ -154,7 +154,7 @@ def short_name(rung: Rung) -> str:
 def optimism_sentence(pair: Comparison, names: Mapping[str, str]) -> str:
     """What choosing the epoch on the patients that are scored gains a recipe."""
     sentence = (
-        "Choosing the epoch on the patients that are scored, at a threshold of 0.5, moves the balanced "
+        "Choosing the epoch on the patients that are scored moves the balanced "
         f"accuracy of “{names[pair.first]}” by {signed(pair.overall.estimate, 3)} "
         f"(interval {signed_range(pair.overall)})"
     )

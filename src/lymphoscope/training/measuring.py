@@ -74,11 +74,10 @@ def class_shares(y: IntArray, settings: TrainingSettings) -> tuple[float, float]
 def prior_log_odds(y: IntArray, patients: IntArray, counts: IntArray, settings: TrainingSettings) -> float:
     """What a network says of everybody that has learned no more than how often it was shown each class.
 
-    Arguments are as for `counted_labels`. Where the epoch is chosen by balanced accuracy, as in the reports,
-    it is theirs: even odds.
+    Arguments are as for `counted_labels`.
     """
     shown = shown_labels(y, patients, counts, settings)
-    if settings.select_by == "balanced-accuracy" or len(np.unique(shown)) < 2:
+    if len(np.unique(shown)) < 2:
         return 0.0
     reactive, malignant = class_shares(counted_labels(y, patients, counts, settings), settings)
     return math.log(malignant * (shown == 1).sum() / (reactive * (shown == 0).sum()))

@@ -67,6 +67,12 @@ def test_kept_as_arrays_it_says_the_same_to_the_bit(name: str) -> None:
     assert np.array_equal(again.score(X_NEW), fitted(name).score(X_NEW))
 
 
+def test_naive_bayes_says_the_prevalence_where_patients_do_not_differ() -> None:
+    found = KeptClassifier.fit("GaussianNB", np.zeros_like(X), Y, 3)
+    assert not found.holds_patients
+    assert found.score(np.zeros_like(X_NEW)) == pytest.approx(np.full(N, np.log(2)))
+
+
 @pytest.mark.parametrize("name", sorted(set(comparable()) - set(HOLDS_PATIENTS)))
 def test_no_age_count_or_label_of_a_patient_is_among_the_arrays(name: str) -> None:
     state = pack(PatientClassifier(FEATURES, name, fitted(name), PatientCalibration(1.0, 0.0), Y.mean()))
