@@ -14,8 +14,9 @@ Recipes on photographs run with `--budget`; the reference ladder stands above th
 encoder of a cohort made of cells that the shipped one has seen is named with `--encoder COHORT=FOLDER`, also
 for recipes that go on training it; rows where it has seen them say "encoder not held out". VGG, ResNet-34 and
 DINOv2 are measured on a single hold-out of two fifths of the patients, because five folds of them take too
-long; their rows say so, and cannot be compared with the others closely. `--all-folds` takes the time. Recipes that
-need weights which somebody brings are listed, not measured, unless `--recipe NAME:weights=PATH` brings them.
+long; their rows say so, and cannot be compared with the others closely. `--all-folds` takes the time.
+Recipes that need weights which somebody brings are listed, not measured, unless `--recipe NAME:weights=PATH`
+brings them.
 Where the setting `selection=scored-fold` chooses the epoch on the very patients that are scored, the row says
 "optimistic"; of weights that have learned nothing it says "untrained". The order of the rows is that of the
 recipes, never of the results.

@@ -131,7 +131,10 @@ def test_its_command_is_the_one_that_trained_it() -> None:
         assert f"{command} --foreign FOLDER\n" in page(foreign=scale)
     assert f"{command} --foreign FOLDER --foreign-scale 1.4142135\n" in page(foreign={"scale": 1.4142135})
     left_out = page(cells={"left_out": ["a/1.jpg", "a/2.jpg"]})
-    assert f"{command} --leave-out CSV --foreign FOLDER\n" in left_out and "2 cells were left out" in left_out
+    assert (
+        f"{command} --leave-out CSV --foreign FOLDER\n" in left_out
+        and "2 cells were left out of both: a cohort that it is judged on shows them." in left_out
+    )
 
 
 def test_what_was_done_to_it_after_its_training_is_told_apart_from_that() -> None:

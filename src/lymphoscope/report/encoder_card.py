@@ -19,9 +19,8 @@ from lymphoscope.encoders.labelled_cells import CELL_TYPE
 from lymphoscope.encoders.multitask import macro_f1_interval
 from lymphoscope.errors import InputError
 from lymphoscope.files import atomic_directory, sha256_json, write_bytes, write_text
+from lymphoscope.report.encoder_controls import Card, controls, words
 from lymphoscope.report.encoder_figures import confusion_figure, reliability_figure
-
-Card = Mapping[str, Any]
 
 _PBC = """\
 | what | by whom | licence |
@@ -38,10 +37,9 @@ Dataset Annotated with Detailed Morphological Attributes*, 2023; \
 something that was made with them, names PBC and its authors as here."""
 
 _PBC_LIMITS = (
-    "**It has seen no malignant cell.** PBC's cells are those of people without infection, blood disease or "
-    "cancer. It can tell how a cell looks; whether a patient is ill is for a model on top of it to learn, "
-    "from "
-    "patients.",
+    "**It has seen no malignant cell.** PBC's cells are those of people without infection, blood disease "
+    "or cancer. It can tell how a cell looks; whether a patient is ill is for a model on top of it to "
+    "learn, from patients.",
     "**It has seen one laboratory**: one hospital, one analyser, one family of stains (May Grünwald-Giemsa). "
     "Whether it sees as well elsewhere is only known where somebody has measured it.",
 )
@@ -123,7 +121,7 @@ def _page(encoder: Encoder, links: Mapping[str, str]) -> str:
             f"cells]({reliability})"
         )
     parts += [
-        f"## What it must not have learned\n\n{_controls(card)}",
+        f"## What it must not have learned\n\n{controls(card)}",
         f"## What it cannot do\n\n{_limits(card, _PBC_LIMITS if from_pbc else ())}",
         f"## How it was trained\n\n{_training(name, card)}",
     ]
@@ -142,10 +140,10 @@ def _what(encoder: Encoder, card: Card) -> str:
     return (
         f"A network of the kind `{built['kind']}`, {built['hidden']} wide and {built['layers']} deep, with "
         f"{built['parameters']:,} parameters. From the {size} × {size} pixels in the centre of a "
-        "photograph's "
-        f"224-pixel frame it makes an embedding of {built['width']} numbers ({built['embedding']}), and from "
-        f"that the probability of every answer to {len(card['tasks'])} questions:\n\n"
-        + "\n".join(f"- {_words(task)}: {', '.join(answers)}" for task, answers in _tasks(card))
+        f"photograph's 224-pixel frame it makes an embedding of {built['width']} numbers "
+        f"({built['embedding']}), and from that the probability of every answer to {len(card['tasks'])} "
+        "questions:\n\n"
+        + "\n".join(f"- {words(task)}: {', '.join(answers)}" for task, answers in _tasks(card))
         + f"\n\nUse it with `--encoder {encoder.name}`. SHA-256 of weights, heads and preprocessing, as "
         f"reports name it: `{encoder.sha256}`."
     )
@@ -156,11 +154,10 @@ def _seen(card: Card) -> str:
     training, held_out, left_out = cells["training"], cells["validation"], cells.get("left_out")
     text = f"{training['cells']:,} cells to learn from, and {held_out['cells']:,} held out to measure it."
     if left_out is not None:
-        text += f" {len(left_out):,} cells were left out of both, because a cohort that it is judged on "
-        "shows them."
+        text += f" {len(left_out):,} cells were left out of both: a cohort that it is judged on shows them."
     text += " `sources.txt` lists the cells that it learned from.\n\n"
     rows = [
-        (_words(task), f"{training['known'][task]:,}", f"{held_out['known'][task]:,}")
+        (words(task), f"{training['known'][task]:,}", f"{held_out['known'][task]:,}")
         for task, _ in _tasks(card)
     ]
     text += _table(("known of", "to learn from", "held out"), rows)
@@ -174,7 +171,7 @@ def _scores(card: Card) -> str:
         low, high = found.get("macro_f1_interval") or _interval(found["confusion"])
         rows.append(
             (
-                _words(task),
+                words(task),
                 f"{found['cells']:,}",
                 _with_interval(found["accuracy"], *found["accuracy_interval"]),
                 f"{found['majority_accuracy']:.3f}",
@@ -192,10 +189,8 @@ def _scores(card: Card) -> str:
     )
     return (
         "On the cells held out, beside always giving the answer that is most frequent among the cells to "
-        "learn "
-        f"from:\n\n{_table(head, rows)}\n\nIntervals say how far further cells like these would move a "
-        "number, "
-        "and nothing of cells that are unlike them."
+        f"learn from:\n\n{_table(head, rows)}\n\nIntervals say how far further cells like these would move "
+        "a number, and nothing of cells that are unlike them."
     )
 
 
@@ -206,7 +201,7 @@ def _calibration(card: Card) -> str:
     head = ("task", "temperature", "off before", "off")
     rows = [
         (
-            _words(task),
+            words(task),
             f"{each['temperature']:.2f}",
             f"{each['calibration_error_before']:.3f}",
             f"{each['calibration_error']:.3f}",
@@ -215,112 +210,22 @@ def _calibration(card: Card) -> str:
     ]
     return (
         "The logits of each task are divided by a temperature before they become probabilities; above 1 "
-        "they were "
-        "too sure of themselves. *Off* is how far confidence lies from the share told correctly, in the mean "
-        f"over cells, with a temperature learned on other cells.\n\n{_table(head, rows)}"
+        "they were too sure of themselves. *Off* is how far confidence lies from the share told correctly, "
+        f"in the mean over cells, with a temperature learned on other cells.\n\n{_table(head, rows)}"
     )
-
-
-def _controls(card: Card) -> str:
-    controls = card.get("controls", {})
-    told = {"Background": _background, "Stain": _stain, "Another laboratory": _foreign}
-    names = ("background", "stain", "foreign")
-    known = card["validation"].get(CELL_TYPE)
-    unable = known and known["accuracy_interval"][0] <= known["majority_accuracy"]
-    warning = (
-        "It does not tell types of cells better than always giving the most frequent answer, so what follows "
-        "says little: who sees nothing is misled by nothing.\n\n"
-    )
-    return (warning if unable else "") + "\n\n".join(
-        f"**{title}.** {sentence(controls[name]) if controls.get(name) else 'That was not measured.'}"
-        for name, (title, sentence) in zip(names, told.items(), strict=True)
-    )
-
-
-def _background(found: Card) -> str:
-    if not found["cells"]:
-        return "No cell could be painted over, so that is not known."
-    excess = (found["mean_recall"] - found["chance_recall"]) / max(1 - found["chance_recall"], 1e-9)
-    meaning = _first(
-        excess,
-        (0.1, "So it reads next to nothing from what lies around a cell."),
-        (0.3, "So it reads a little from what lies around a cell, or from size and outline of the patch."),
-        (np.inf, "So it reads much from what lies around a cell: where that differs, it will be wrong."),
-    )
-    return (
-        f"{found['cells']:,} cells were painted over with the mean colour around them. The type of "
-        f"{found['accuracy']:.1%} of them is still told correctly, where always saying the most frequent "
-        "one is "
-        f"right of {found['majority']:.1%}; in the mean over types {found['mean_recall']:.1%}, where "
-        "guessing "
-        f"gives {found['chance_recall']:.1%}. {meaning} The patch keeps the cell's size and outline, so a "
-        "little "
-        "is left even for a network that looks at nothing but cells."
-    )
-
-
-def _stain(found: Card) -> str:
-    meaning = _first(
-        -found["cosine_5_percent"],
-        (-0.8, "So another stain moves an embedding little beside what sets cells apart."),
-        (-0.4, "So another stain moves some embeddings noticeably, though less than another cell does."),
-        (np.inf, "So another stain moves embeddings much: compare no patients of different stains with it."),
-    )
-    return (
-        f"{found['cells']:,} cells were each recoloured {found['stains']} times, as stains and exposures "
-        "differ. "
-        "Between a cell and itself recoloured the embeddings, less their mean, have a cosine of "
-        f"{_number(found['cosine_median'])} in the middle and of {_number(found['cosine_5_percent'])} at the "
-        f"worst twentieth; between different cells {_number(found['cosine_of_different_cells'])} (1 is the "
-        "same, "
-        f"0 unrelated). {meaning}"
-    )
-
-
-def _foreign(found: Card) -> str:
-    text = (
-        f"{found['cells']:,} cells of another laboratory, whose types nobody has told, lie "
-        f"{_spread_and_told(found, found['cells'])}"
-    )
-    if "matched" in found:  # older cards lack it
-        text += (
-            f" Their pixels are {found['distance']:.2f} spreads from the colours that it has learned from. "
-            "With their colours brought to these (`lymphoscope encoder match`), the cells lie "
-            f"{_spread_and_told(found['matched'], found['cells'])}"
-        )
-    return text
-
-
-def _spread_and_told(found: Card, cells: int) -> str:
-    meaning = _first(
-        found["spread_over_own"],
-        (0.5, "So it sees them much more alike than they are: models on top have little to go by."),
-        (0.8, "So it tells them apart, though less finely than its own."),
-        (1.25, "So it tells them apart about as finely as its own."),
-        (
-            np.inf,
-            "So it sees differences among them that it does not see among its own; they may be of light.",
-        ),
-    )
-    told = sorted(found["told"].items(), key=lambda each: -each[1])
-    shares = ", ".join(f"{_words(name)} {n / cells:.0%}" for name, n in told if n)
-    apart = f"{found['spread_over_own']:.2f} times as far apart as its own."
-    return f"{apart} {meaning} It takes them for: {shares}."
 
 
 def _limits(card: Card, known: Iterable[str]) -> str:
-    types = [_words(each) for each in card["tasks"].get(CELL_TYPE, ())]
+    types = [words(each) for each in card["tasks"].get(CELL_TYPE, ())]
     points = [
         *known,
         f"It knows {len(types)} types of cells: {', '.join(types)}. Whatever else it is shown, it takes for "
-        "one of "
-        "these, and its probabilities do not say that something is new to it.",
+        "one of these, and its probabilities do not say that something is new to it.",
         "Its figures are of single cells, not of patients. Where cells of one person stood on both sides, "
-        "as they "
-        "may where nobody recorded persons, the figures are flattered.",
+        "as they may where nobody recorded persons, the figures are flattered.",
     ]
     weak = [
-        _words(task)
+        words(task)
         for task, found in _in_order(card["validation"]).items()
         if found["accuracy_interval"][0] <= found["majority_accuracy"]
     ]
@@ -360,11 +265,10 @@ def _since(card: Card) -> list[str]:
 def _first_training(name: str, card: Card) -> str:
     built, training = card["architecture"], card["training"]
     command = (
-        f"lymphoscope encoder train CELLS -o {name} \\\n"
-        f"  --architecture {built['kind']} --hidden {built['hidden']} --layers {built['layers']} "
-        f"--size {built['image_size']} \\\n"
-        f"  --epochs {training['epochs']} --learning-rate {training['learning_rate']:g} "
-        f"--batch-size {training['batch_size']} --seed {training['seed']}"
+        f"lymphoscope encoder train CELLS -o {name} \\\n  --architecture {built['kind']} --hidden "
+        f"{built['hidden']} --layers {built['layers']} --size {built['image_size']} \\\n  --epochs "
+        f"{training['epochs']} --learning-rate {training['learning_rate']:g} --batch-size "
+        f"{training['batch_size']} --seed {training['seed']}"
     )
     if card["cells"].get("left_out") is not None:
         command += " --leave-out CSV"
@@ -373,7 +277,7 @@ def _first_training(name: str, card: Card) -> str:
         command += " --foreign FOLDER" + (f" --foreign-scale {scale}" if scale != 1 else "")
     losses = training["losses"]
     changes = [
-        f"{_words(kind)} {_setting(value)}"
+        f"{words(kind)} {_setting(value)}"
         for group in ("augmentation", "appearance")
         for kind, value in training.get(group, {}).items()
         if value
@@ -381,12 +285,10 @@ def _first_training(name: str, card: Card) -> str:
     return (
         f"```sh\n{command}\n```\n\nIn the precision {training['precision']}, with weight decay "
         f"{training['weight_decay']:g}; the weights are averaged over steps ({training['average']:g}). The "
-        "loss "
-        f"fell from {losses[0]:.3f} in the first epoch to {losses[-1]:.3f} in the last, which is the one "
-        "that is "
-        f"kept: no epoch is chosen. Photographs were changed at random by: {', '.join(changes)}.\n\n"
-        "The same command on the same cells, versions and kind of processor gives the same bytes: cells "
-        f"`{card['cells']['sha256']}`; "
+        f"loss fell from {losses[0]:.3f} in the first epoch to {losses[-1]:.3f} in the last, which is the "
+        "one that is kept: no epoch is chosen. Photographs were changed at random by: "
+        f"{', '.join(changes)}.\n\nThe same command on the same cells, versions and kind of processor gives "
+        f"the same bytes: cells `{card['cells']['sha256']}`; "
         + ", ".join(f"{package} {version}" for package, version in card["versions"].items())
         + "."
     )
@@ -407,11 +309,6 @@ def _in_order(by_task: Mapping[str, Any]) -> dict[str, Any]:
     return dict(sorted(by_task.items(), key=lambda each: (each[0] != CELL_TYPE, each[0])))
 
 
-def _first(value: float, *meanings: tuple[float, str]) -> str:
-    """What is said of a value: the first whose limit it does not exceed."""
-    return next(text for limit, text in meanings if value <= limit)
-
-
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
@@ -421,13 +318,5 @@ def _with_interval(value: float, low: float, high: float) -> str:
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _number(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
-
-
 def _setting(value: Any) -> str:
     return "on" if value is True else f"{value:g}"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
