@@ -23,13 +23,14 @@ class HeadedNetwork(CellNetwork):
     encoder : a network on photographs, whose features are taken; or a module on the numbers of cells,
         (n_cells, n_columns) → (n_cells, d).
     bag_head : what makes a patient of them.
+    places : of the encoder's last map, each of which is a row for the head; 1 where cells are.
     """
 
     averages = False
 
-    def __init__(self, encoder: nn.Module, bag_head: BagHead) -> None:
+    def __init__(self, encoder: nn.Module, bag_head: BagHead, places: int = 1) -> None:
         super().__init__()
-        self.encoder, self.bag_head = encoder, bag_head
+        self.encoder, self.bag_head, self._places = encoder, bag_head, places
         seen = isinstance(encoder, CellNetwork) and encoder.features_take_clinical
         self.takes_clinical = bag_head.takes_clinical or seen
         if isinstance(encoder, CellNetwork):
@@ -37,9 +38,11 @@ class HeadedNetwork(CellNetwork):
             self.built_from_weights, self.weights_sha256 = encoder.built_from_weights, encoder.weights_sha256
 
     def features(self, images: Tensor, clinical: Tensor) -> Tensor:
-        """What the encoder sees, (n_cells, d)."""
+        """What the encoder sees, (n_cells, places · d)."""
         if isinstance(self.encoder, CellNetwork):
-            return self.encoder.features(images, clinical)
+            if self._places == 1:
+                return self.encoder.features(images, clinical)
+            return self.encoder.maps(images, clinical).flatten(2).transpose(1, 2).flatten(1)
         seen: Tensor = self.encoder(images)
         return seen
 
@@ -51,17 +54,23 @@ class HeadedNetwork(CellNetwork):
 
     def bags(self, features: Tensor, packing: Packing, clinical: Tensor) -> Tensor:
         """The head's logits, (n_patients, 2)."""
-        return self.bag_head(features, packing, clinical)
+        return self.bag_head(*self._rows(features, packing), clinical)
 
     def bag_loss(
         self, features: Tensor, packing: Packing, clinical: Tensor, labels: Tensor, criterion: Criterion
     ) -> tuple[Tensor, Tensor]:
         """The head's logits and loss."""
-        return self.bag_head.loss(features, packing, clinical, labels, criterion)
+        return self.bag_head.loss(*self._rows(features, packing), clinical, labels, criterion)
 
     def shares(self, features: Tensor, packing: Packing, clinical: Tensor) -> dict[str, Tensor]:
         """The head's."""
-        return self.bag_head.shares(features, packing, clinical)
+        return self.bag_head.shares(*self._rows(features, packing), clinical)
+
+    def _rows(self, features: Tensor, packing: Packing) -> tuple[Tensor, Packing]:
+        """What the head takes for rows, and which belong to which patient."""
+        if self._places == 1:
+            return features, packing
+        return features.reshape(len(features) * self._places, -1), Packing(packing.counts * self._places)
 
     def first_look(self, images: Tensor) -> None:
         """The encoder's."""
@@ -86,5 +95,6 @@ class HeadedNetwork(CellNetwork):
 def headed(encoder: CellNetwork, image_size: int, name: str, width: float, fusion: str) -> HeadedNetwork:
     """`encoder` under the head called `name`; its own head is left unused."""
     images = torch.empty(1, 3, image_size, image_size, device="meta")
-    seen = copy.deepcopy(encoder).to("meta").eval().features(images, images.new_empty(1, N_CLINICAL))
-    return HeadedNetwork(encoder, create_head(name, seen.shape[1], width=width, fusion=fusion))
+    maps = copy.deepcopy(encoder).to("meta").eval().maps(images, images.new_empty(1, N_CLINICAL))
+    bag_head = create_head(name, maps.shape[1], width=width, fusion=fusion)
+    return HeadedNetwork(encoder, bag_head, maps[0, 0].numel() if bag_head.by_place else 1)

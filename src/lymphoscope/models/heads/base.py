@@ -52,10 +52,12 @@ class BagHead(nn.Module, ABC):
     Attributes
     ----------
     takes_clinical : whether the clinical values change the result.
-    fusion : how they do.
+    by_place : on a network, rows are the places of its last map instead of its cells.
+    fusion : how the clinical values do.
     """
 
     takes_clinical: bool = False
+    by_place: bool = False
     fusion: Fusion
 
     def __init__(self) -> None:

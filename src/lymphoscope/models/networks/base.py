@@ -75,6 +75,10 @@ class CellNetwork(nn.Module, ABC):
         (n, n_features)
         """
 
+    def maps(self, images: Tensor, clinical: Tensor) -> Tensor:
+        """The same by place, (n, n_features, s, s'), for networks that know: else there is one place."""
+        return self.features(images, clinical)[:, :, None, None]
+
     @abstractmethod
     def head(self, features: Tensor, clinical: Tensor) -> Tensor:
         """Logits of reactive and malignant, (n, 2), from features (n, n_features) and clinical (n, 3).

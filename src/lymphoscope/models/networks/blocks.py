@@ -107,7 +107,12 @@ class BackboneNetwork(CellNetwork):
 
     def features(self, images: Tensor, clinical: Tensor) -> Tensor:
         """Global average of the backbone's last map, (n, n_features)."""
-        return self.backbone(images).mean(dim=(2, 3))
+        return self.maps(images, clinical).mean(dim=(2, 3))
+
+    def maps(self, images: Tensor, clinical: Tensor) -> Tensor:
+        """The backbone's last map, (n, n_features, s, s)."""
+        found: Tensor = self.backbone(images)
+        return found
 
     def head(self, features: Tensor, clinical: Tensor) -> Tensor:
         """Dense layers on features and clinical values, (n, 2)."""

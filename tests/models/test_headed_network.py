@@ -1,0 +1,58 @@
+"""Heads on networks: rows are cells, or the places of every cell's last map."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from lymphoscope.models.conformance import example_bags
+from lymphoscope.models.headed_network import headed
+from lymphoscope.models.networks.base import CellNetwork, create_network
+from lymphoscope.models.registry import create_model
+from lymphoscope.training.packing import Packing
+
+SIDE = 64
+
+
+def resnet() -> CellNetwork:
+    torch.manual_seed(0)
+    return create_network("resnet18", image_size=SIDE, width=0.1).eval()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(5, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+
+
+def test_the_logit_map_weighs_the_places_of_all_cells(images: Tensor) -> None:
+    """By hand: a logit at each place by a 1 × 1 convolution, their mean weighed by their own probability."""
+    network = headed(resnet(), SIDE, "logitmap", 0.1, "none").eval()
+    clinical = torch.zeros(5, 3)
+    packing = Packing(torch.tensor([2, 3]))
+    with torch.no_grad():
+        said = network.bags(network.features(images, clinical), packing, clinical[:2])
+        maps = network.encoder.backbone(images)
+        assert maps.shape[2:] == (2, 2)
+        score = network.bag_head.score
+        logits = torch.nn.functional.conv2d(maps, score.weight[:, :, None, None], score.bias)
+    for cells, two in zip((logits[:2], logits[2:]), said, strict=True):
+        by_hand = (cells.sigmoid() * cells).sum() / cells.sigmoid().sum()
+        assert float(two[1] - two[0]) == pytest.approx(float(by_hand), abs=1e-5)
+
+
+def test_other_heads_see_the_mean_over_places(images: Tensor) -> None:
+    network, encoder = headed(resnet(), SIDE, "abmil", 0.1, "none").eval(), resnet()
+    clinical = torch.zeros(5, 3)
+    with torch.no_grad():
+        assert torch.equal(network.features(images, clinical), encoder.features(images, clinical))
+        assert torch.allclose(encoder.maps(images, clinical).mean((2, 3)), encoder.features(images, clinical))
+
+
+def test_a_logit_map_is_trained_and_kept_as_any_other_model() -> None:
+    bags, y = example_bags(18, image_size=SIDE)
+    settings = {"image_size": SIDE, "width": 0.1, "unit": "patient", "head": "logitmap", "epochs": 1}
+    model = create_model("resnet18", **settings).fit(bags, y)
+    again = create_model("resnet18", **settings).load_state(model.state())
+    assert (again.predict_proba(bags) == model.predict_proba(bags)).all()
+    assert model.cell_evidence(bags).shape == (len(bags.cells),)
