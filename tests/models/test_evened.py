@@ -40,6 +40,19 @@ def test_an_image_is_evened_by_itself_however_it_lies_in_memory() -> None:
     assert torch.equal(evened(inside), torch.cat([evened(inside[i : i + 1]) for i in range(70)]))
 
 
+def test_what_is_painted_over_stays_black_and_has_no_say() -> None:
+    images = photographs()
+    cell = torch.zeros(40, 24, 24, 1, dtype=torch.bool)
+    cell[:20, 6:18, 6:18], cell[20:, 2:22, 2:22] = True, True
+    even = evened(images * cell, painted=True)
+    assert not (even * ~cell).any()
+    for i in (0, 39):
+        shown = even[i][cell[i, ..., 0]].double()
+        assert torch.allclose(shown.mean(0), torch.full((3,), EVEN_MEAN, dtype=torch.float64), atol=0.5)
+        assert torch.allclose(shown.std(0, correction=0), torch.full((3,), EVEN_DEVIATION).double(), atol=3)
+    assert not evened(torch.zeros_like(images), painted=True).any()
+
+
 def test_a_channel_without_spread_becomes_the_mean() -> None:
     flat = torch.full((2, 8, 8, 3), 200, dtype=torch.uint8)
     assert torch.equal(evened(flat), torch.full_like(flat, round(EVEN_MEAN)))

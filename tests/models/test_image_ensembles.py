@@ -58,14 +58,33 @@ def test_what_is_said_of_held_out_patients_is_averaged_over_versions_like_what_i
     recipe: str,
 ) -> None:
     bags, y = example_bags(24, image_size=SIDE)
-    model = small(recipe, members=2, test_time=4).fit(bags, y)
-    plain = small(recipe, members=2).fit(bags, y)
+    model = small(recipe, members=2, snapshots=2, test_time=4).fit(bags, y)
+    plain = small(recipe, members=2, snapshots=2).fit(bags, y)
     assert not np.allclose(model.inner_oof_, plain.inner_oof_, atol=1e-6)
-    order, sides = model._sides(bags, y, len(bags))
-    held_out = sides[0][1]
-    model.networks_, calibration = model.networks_[:1], model.calibration_
-    assert model.predict_proba(bags[held_out])[:, 1] == pytest.approx(model.inner_oof_[held_out], abs=1e-5)
-    assert calibration == model.calibration_ and len(order) == 24
+    _, sides = model._sides(bags, y, len(bags))
+    held_out, others = sides[0][1], sides[1][1]
+    model.networks_ = model.networks_[:2]
+    said = logit(model.predict_proba(bags[held_out])[:, 1]), logit(model.inner_oof_[held_out])
+    assert np.corrcoef(*said)[0, 1] == pytest.approx(1, abs=1e-4), "the same scores, otherwise calibrated"
+    assert sorted([*held_out, *others]) == list(range(24))
+
+
+def test_held_out_patients_have_no_say_in_their_own_calibration() -> None:
+    """Whose labels are turned round within one fold, its members say the same of as before."""
+    bags, y = example_bags(24, image_size=SIDE)
+    model = small(members=2, snapshots=2)
+    _, sides = model._sides(bags, y, len(bags))
+    scores = [np.linspace(-1, 2, len(held)) for _, held in sides]
+    told = []
+    for turned in (False, True):
+        model._train = lambda member, *_: scores[member]  # type: ignore[method-assign]
+        model._sides = lambda *_: (np.arange(24), sides)  # type: ignore[method-assign]
+        labels = y.copy()
+        if turned:
+            labels[sides[0][1]] = labels[sides[0][1]][::-1]
+        told.append(model.fit(bags, labels).inner_oof_)
+    assert np.array_equal(told[0][sides[0][1]], told[1][sides[0][1]])
+    assert not np.array_equal(told[0][sides[1][1]], told[1][sides[1][1]])
 
 
 @pytest.mark.parametrize("recipe", ["cnn-clinical", "cnn-clinical-pooled"])
@@ -107,12 +126,13 @@ def test_every_patient_is_held_out_once_where_there_are_folds(members: int, mali
 
 def test_members_offer_what_each_said_of_those_it_was_not_trained_on() -> None:
     bags, y = example_bags(30, image_size=SIDE)
-    model = small(members=3).fit(bags, y)
+    model = small(members=3, snapshots=2).fit(bags, y)
     assert model.inner_oof_.shape == (30,)
     whole = model.predict_proba(bags)[:, 1]
     assert np.corrcoef(logit(model.inner_oof_), logit(whole))[0, 1] < 0.999
     assert [len(each) for each in by_member(model.history_)] == [4, 4, 4]
-    assert not hasattr(small().fit(bags, y), "inner_oof_")
+    for chosen_on_them in (small(), small(members=3)):
+        assert not hasattr(chosen_on_them.fit(bags, y), "inner_oof_")
 
 
 def test_an_ensemble_that_was_killed_goes_on_at_its_epoch(tmp_path: Path) -> None:

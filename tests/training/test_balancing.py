@@ -216,8 +216,10 @@ class TestClassWeights:
         assert reactive * weights[0] + malignant * weights[1] == pytest.approx(len(y))
 
     @pytest.mark.parametrize("balance", BALANCES)
-    def test_given_by_the_user_are_used(self, balance: Balance) -> None:
-        assert class_weights(np.array([0, 1, 1]), balance=balance, positive_weight=2) == (1.0, 2.0)
+    def test_of_the_malignant_comes_on_top(self, balance: Balance) -> None:
+        y = np.array([0, 1, 1])
+        reactive, malignant = class_weights(y, balance=balance)
+        assert class_weights(y, balance=balance, positive_weight=2) == (reactive, 2 * malignant)
 
 
 class TestCounts:

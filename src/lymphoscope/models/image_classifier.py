@@ -194,7 +194,7 @@ class ImageClassifier(NetworkClassifier):
 
     def _cells(self, bags: Bags) -> Tensor:
         cells = pixels(bags, self.image_size)
-        return evened(cells) if self.evened else cells
+        return evened(cells, painted=self.segmented) if self.evened else cells
 
     def _build(self, weights: str | None = None) -> CellNetwork:
         network = create_network(self.network, self.width, self.image_size, self.options, weights)

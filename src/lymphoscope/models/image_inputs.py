@@ -76,25 +76,34 @@ EVEN_MEAN, EVEN_DEVIATION = 153.0, 40.8
 """Of every channel of an evened photograph, of 255 levels; black is 3.75 deviations below."""
 
 
-def evened(images: Tensor) -> Tensor:
+def evened(images: Tensor, *, painted: bool = False) -> Tensor:
     """Photographs whose channels all have the same mean and deviation, uint8 (n, S, S, 3).
 
     What is the same all over a photograph, such as light, warmth and the strength of the stain, is gone; what
     differs within it stays. A channel without any spread becomes the mean; what would be beyond black or
     white is cut.
+
+    Parameters
+    ----------
+    painted : black pixels are paint, which stays as it is and counts for nothing, so that what is left does
+        not depend on how much was painted over.
     """
     side, even = images.shape[1], torch.empty(images.shape, dtype=torch.uint8)
     for start in range(0, len(images), _AT_ONCE):
         # A line at a time: torch is slow on operands that repeat every three values.
         lines = images[start : start + _AT_ONCE].reshape(-1, side, 3 * side).float()
         total, squares = (each.sum(1).view(-1, side, 3).double().sum(1) for each in (lines, lines.square()))
-        mean = total / side**2
-        deviation = (squares / side**2 - mean.square()).clamp_min(0).sqrt().clamp_min(1.0)
+        shown = images[start : start + _AT_ONCE].any(3, keepdim=True) if painted else None
+        count = side**2 if shown is None else shown.sum((1, 2)).clamp_min(1)  # paint adds nothing to the sums
+        mean = total / count
+        deviation = (squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(1.0)
         slope = EVEN_DEVIATION / deviation
         offset = EVEN_MEAN - mean * slope
         slope, offset = (each.float().repeat(1, side).unsqueeze(1) for each in (slope, offset))
         lines = torch.addcmul(offset, lines, slope).round_().clamp_(0, 255)
         even[start : start + _AT_ONCE] = lines.view(-1, side, side, 3).to(torch.uint8)
+        if shown is not None:
+            even[start : start + _AT_ONCE] *= shown
     return even
 
 

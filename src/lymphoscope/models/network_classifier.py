@@ -147,9 +147,13 @@ class NetworkClassifier(EpochClassifier):
             prior = prior_log_odds(labels, sides[0][0], data.counts, self._settings())
             self.calibration_ = PatientCalibration.moved(prior, self.threshold_)
         self.classes_ = np.array([0, 1])
-        if len(sides) > 1:
-            inner = self.calibration_.probability(score)
-            self.inner_oof_ = np.where(np.isfinite(inner), inner, self.threshold_)
+        if len(sides) > 1 and (self.snapshots > 1 or self.selection == "last"):
+            # No epoch was chosen on them. Each fold of them is calibrated on the others.
+            self.inner_oof_ = np.full(len(bags), self.threshold_)
+            for _, held_out in sides:
+                own, others = (known[np.isin(known, held_out, invert=other)] for other in (False, True))
+                fitted = PatientCalibration.fit(score[others], labels[others], self.threshold_)
+                self.inner_oof_[own] = fitted.probability(score[own])
         return self
 
     def predict_proba(self, bags: Bags) -> FloatArray:

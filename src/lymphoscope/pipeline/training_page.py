@@ -40,8 +40,8 @@ BALANCING = {
     "undersample": f"{_EVENED}: of the larger class as many {{by}} were drawn for every epoch as the smaller "
     "one has.",
     "weighted-sampler": f"{_EVENED}: {{by}} were drawn with replacement, both classes equally often.",
-    "class-weights": f"{_EVENED} by weight, not by number: in the loss an example of a reactive patient "
-    "counted {reactive} times, one of a malignant patient {malignant} times (mean of the folds).",
+    "class-weights": "Classes were weighed, not made equal in number: in the loss an example of a reactive "
+    "patient counted {reactive} times, one of a malignant patient {malignant} times (mean of the folds).",
 }
 """What was done about classes of unequal size, by the balance that a recipe has."""
 
@@ -97,17 +97,18 @@ def _balancing(settings: Mapping[str, Any], counts: Sequence[BalanceCounts | Non
     if not known:
         return None
     by_patient = settings["unit"] == "patient" or settings["balance_by"] == "patient"
-    reactive, malignant = _mean(known, "patients_before")
+    counted = _mean(known, "patients_before" if by_patient else "cells_after")
+    weights = [sum(counted) / (2 * each) for each in counted]
     how = BALANCING[settings["balance"]].format(
         by="patients" if by_patient else "cells",
-        reactive=f"{(reactive + malignant) / (2 * reactive):.2f}",
-        malignant=f"{(reactive + malignant) / (2 * malignant):.2f}",
+        reactive=f"{weights[0]:.2f}",
+        malignant=f"{weights[1] * (settings['positive_weight'] or 1):.2f}",
     )
     if most := settings["cells_per_patient"]:
         how += f" Of each patient at most {most} cells were drawn."
     return Balancing(
         how=how,
-        patients_before=(reactive, malignant),
+        patients_before=_mean(known, "patients_before"),
         patients_after=_mean(known, "patients_after"),
         cells_before=_mean(known, "cells_before"),
         cells_after=_mean(known, "cells_after"),

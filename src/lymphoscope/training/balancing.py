@@ -140,17 +140,18 @@ def class_weights(
     ----------
     y : labels, 0 or 1, of whatever the loss is taken over (patients or cells).
     balance : "class-weights" weighs each class by n / (2 n_class), so that both count the same in all.
-    positive_weight : the malignant class's weight, the reactive one's being 1 (Collin & Le Chenadec: 2);
-        it is used whatever `balance` says, because a user who gives it means it.
+    positive_weight : what a malignant example weighs beside a reactive one (Collin & Le Chenadec: 2), on top
+        of `balance`.
     """
     check_choice("balance", balance, get_args(Balance))
+    reactive = malignant = 1.0
+    if balance == "class-weights":
+        sizes = _both_classes(_checked_labels(y), balance, "row")
+        reactive, malignant = (sum(sizes) / (2 * size) for size in sizes)
     if positive_weight is not None:
         check_range("positive_weight", positive_weight, 0.0, math.inf, open_low=True, open_high=True)
-        return 1.0, float(positive_weight)
-    if balance != "class-weights":
-        return 1.0, 1.0
-    reactive, malignant = _both_classes(_checked_labels(y), balance, "row")
-    return (reactive + malignant) / (2 * reactive), (reactive + malignant) / (2 * malignant)
+        malignant *= positive_weight
+    return reactive, malignant
 
 
 def balance_counts(
