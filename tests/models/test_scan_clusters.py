@@ -174,7 +174,7 @@ def test_taken_up_again_any_classifier_says_the_same(name: str) -> None:
         warnings.simplefilter("ignore", CollapseWarning)
         model = smoke(classifiers=(name,)).fit(bags, y)
     again = smoke(classifiers=(name,)).load_state(model.state())
-    assert model.chosen_ == again.chosen_ == {"classifier": name}
+    assert model.chosen_ == again.chosen_ and model.chosen_["classifier"] == name
     new, _ = planted(8, seed=1)
     first, second = model.explain(new), again.explain(new)
     assert np.array_equal(first.probability, second.probability)
@@ -187,7 +187,7 @@ def test_a_forced_collapse_is_said() -> None:
     model = smoke(entropy_weight=0.0, least_evenness=0.99, restarts=1, clustering_epochs=4)
     with pytest.warns(CollapseWarning, match="collapsed in each of 2 attempts"):
         model.fit(bags, y)
-    assert model.collapsed_ and len(model.parts_.evenness) == 2
+    assert model.collapsed_ and len(model.parts_.evenness) == 2 and model.chosen_["collapsed"]
     taken_up = smoke(least_evenness=0.99).load_state(model.state())
     assert taken_up.collapsed_ and taken_up.collapse_sentence_ == model.collapse_sentence_
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +16,13 @@ from lymphoscope.cohort.bags import Bags
 from lymphoscope.cohort.read import ReadOptions
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.models.clusters.classifiers import SKIPPED
+from lymphoscope.models.clusters.parts import CollapseWarning
 from lymphoscope.models.conformance import example_bags
 from lymphoscope.models.registry import create_model
 from lymphoscope.models.scan_clusters import ScanClusters
 from lymphoscope.pipeline.cluster_page import SAMPLES, clusters, clusters_of
+from lymphoscope.pipeline.evaluate import evaluate_cohort
+from lymphoscope.pipeline.page import cautions
 from lymphoscope.pipeline.plan import RunPlan
 from lymphoscope.pipeline.predict import read_model
 from lymphoscope.pipeline.preparation import Prepared, prepare
@@ -50,6 +54,18 @@ def test_the_report_of_a_run_shows_the_clusters(prepared: Prepared, tmp_path: Pa
     assert "Clusters of cells, classical classifier (transductive)" in page
     model = read_model(tmp_path / "run" / "model").model
     assert isinstance(model, ScanClusters) and model.transductive_ and model.transductive
+
+
+def test_folds_whose_clusters_have_collapsed_are_named(prepared: Prepared) -> None:
+    """Wanted more even than clusters can be, they have in every fold; wanted anyhow, in none."""
+    protocol = Protocol(folds=2, repeats=1, bootstrap=100)
+    for wanted, n in (("1,restarts=0", 1), ("0", 0)):
+        recipe = f"scan-clusters@smoke:least_evenness={wanted}"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CollapseWarning)
+            found = evaluate_cohort(prepared, protocol, [recipe])
+        said = [each for each in cautions(prepared, found) if "collapsed" in each]
+        assert len(said) == n and all(f"In 2 of 2 folds the clusters of cells of {recipe}" in x for x in said)
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,9 @@ from lymphoscope.training.weights import some
 RANDOM = "random"
 """The source of a transformer that has learned nothing yet."""
 
+_PATIENCE = 10.0
+"""Seconds that Hugging Face's site has to say that it is there."""
+
 _EXTRA = "Install it: pip install 'lymphoscope[hub]'."
 _FILES = (".safetensors", ".pth", ".pt")
 _MODEL_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -148,6 +151,7 @@ def _fetched(name: str) -> Path:
     _transformers()
     library = importlib.import_module("huggingface_hub")
     try:
+        library.HfApi().model_info(name, timeout=_PATIENCE)  # the download itself would wait for ever
         return Path(library.snapshot_download(name, allow_patterns=["config.json", "*.safetensors*"]))
     except Exception as error:  # it raises whatever its network does
         raise InputError(

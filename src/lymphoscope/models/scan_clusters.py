@@ -26,7 +26,7 @@ from lymphoscope.models.clusters.classifiers import Comparison, comparable, make
 from lymphoscope.models.clusters.contrastive import PretextSettings
 from lymphoscope.models.clusters.features import cluster_counts, patient_table
 from lymphoscope.models.clusters.merging import merge_clusters, merged
-from lymphoscope.models.clusters.parts import ClusterParts, CollapseWarning
+from lymphoscope.models.clusters.parts import COLLAPSED, ClusterParts, CollapseWarning
 from lymphoscope.models.clusters.patients import PatientClassifier, held_out_probability
 from lymphoscope.models.clusters.scan import ClusterHeads, ScanSettings
 from lymphoscope.models.clusters.search import CollapseRule, Found, cluster_probabilities, find_clusters
@@ -172,9 +172,9 @@ class ScanClusters(TransductiveClassifier):
 
     @property
     def chosen_(self) -> dict[str, Any]:
-        """Name of the classifier that was kept."""
+        """Name of the classifier that was kept; and that the clusters have collapsed, where they have."""
         self.check_fitted()
-        return {"classifier": self.parts_.patients.chosen}
+        return {"classifier": self.parts_.patients.chosen, **({COLLAPSED: True} if self.collapsed_ else {})}
 
     @property
     def holds_patients_(self) -> bool:
@@ -218,9 +218,6 @@ class ScanClusters(TransductiveClassifier):
             evenness=found.evenness,
             kept=found.kept,
             collapsed=found.collapsed,
-            pretext_losses=found.pretext_losses,
-            losses=found.losses,
-            certainty=found.certainty,
             transductive=unlabelled is not None,
             patients=patients,
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lymphoscope.cells.columns import CONCEPT_PREFIX
-from lymphoscope.cohort.findings import Finding
+from lymphoscope.cohort.findings import Finding, counted
 from lymphoscope.encoders.encoder import Encoder
 from lymphoscope.encoders.encoder_findings import AdaptedOnThesePatients
 from lymphoscope.encoders.known_cells import CellsLearnedFrom
@@ -19,6 +19,7 @@ from lymphoscope.evaluation.sample_size import SampleSize, Swing
 from lymphoscope.evaluation.triage import TriageSummary
 from lymphoscope.models.auto import looks_at_an_encoder
 from lymphoscope.models.base import BagClassifier, EpochClassifier
+from lymphoscope.models.clusters.parts import COLLAPSED
 from lymphoscope.models.registry import recipe_info
 from lymphoscope.models.transductive import is_transductive
 from lymphoscope.pipeline.left_out import LeftOut
@@ -180,7 +181,20 @@ def not_held_out(prepared: Prepared, models: Iterable[tuple[str, BagClassifier]]
 def cautions(prepared: Prepared, found: measured.Ladder) -> tuple[str, ...]:
     """Why numbers of a ladder may not be believed as they stand, in sentences."""
     smoke = [sentence for row in found.rows for sentence in barely_trained(row.recipe)]
-    return (*not_held_out(prepared, ((row.recipe, row.model) for row in found.rows)), *smoke)
+    collapsed = [sentence for row in found.rows for sentence in collapsed_clusters(row)]
+    return (*not_held_out(prepared, ((row.recipe, row.model) for row in found.rows)), *smoke, *collapsed)
+
+
+def collapsed_clusters(row: measured.LadderRow) -> tuple[str, ...]:
+    """That clusters of cells had collapsed in some fold, where they had."""
+    settings = row.evaluation.out_of_fold.settings
+    n = sum(bool(each.get(COLLAPSED)) for each in settings)
+    if not n:
+        return ()
+    return (
+        f"In {n} of {counted(len(settings), 'fold')} the clusters of cells of {row.recipe} had collapsed: "
+        "there most cells are in a few, and the answers rest more on the clinical values than on cells.",
+    )
 
 
 def barely_trained(recipe: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lymphoscope.models.clusters import search
+from lymphoscope.models.clusters import scan, search
 from lymphoscope.models.clusters.cells import Cells, all_features, random_batches, shrunk
 from lymphoscope.models.clusters.contrastive import PretextSettings, train_pretext
 from lymphoscope.models.clusters.neighbours import nearest_neighbours
@@ -19,6 +19,7 @@ from lymphoscope.models.clusters.scan import (
     scan_loss_of_all,
     self_label,
     surest_cells,
+    train_heads,
 )
 from lymphoscope.models.clusters.search import CollapseRule, cluster_probabilities, evenness, find_clusters
 from lymphoscope.models.conformance import example_bags
@@ -136,6 +137,16 @@ SCAN = ScanSettings(
     batch_size=30,
     learning_rate=1e-3,
 )
+
+
+def test_the_head_of_lowest_loss_over_all_cells_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+    monkeypatch.setattr(scan, "scan_loss_of_all", lambda *_: torch.tensor([-1.0, -3.0, -2.0]))
+    monkeypatch.setattr(ClusterHeads, "only", lambda self, head: kept.append(head) or self)
+    cells, _ = blobs(12)
+    beside = np.roll(np.arange(12), 1)[:, None]
+    train_heads(small_network(), cells, beside, replace(SCAN, epochs=1), 0)
+    assert kept == [1]
 
 
 def test_the_surest_share_of_each_cluster_is_taken_and_at_least_one_cell() -> None:

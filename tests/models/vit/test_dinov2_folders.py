@@ -206,6 +206,18 @@ def test_a_download_that_fails_says_so_soon(asked: list[object]) -> None:
     assert asked and sum(pause for pause in asked if isinstance(pause, (int, float))) < 60
 
 
+def test_a_network_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever listens takes the call and says nothing, as a proxy may."""
+    monkeypatch.setattr("lymphoscope.encoders.dinov2._PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        began = time.monotonic()
+        with pytest.raises(InputError, match=r"could not be fetched.*give the path of its folder"):
+            load_dinov2("nobody/nothing-of-this-name", download=True)
+    assert time.monotonic() - began < 20
+
+
 def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(InputError, match=r"pip install 'lymphoscope\[hub\]'"):

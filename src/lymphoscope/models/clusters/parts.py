@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from lymphoscope.cohort.bags import FloatArray, IntArray
 from lymphoscope.models.clusters.patients import PatientClassifier
 
+COLLAPSED = "collapsed"
+"""Among what a model of clusters chose: these are used so unevenly that they say little."""
+
 
 class CollapseWarning(UserWarning):
     """Clusters are used so unevenly that they say little of the cells."""
@@ -19,7 +22,7 @@ class ClusterParts:
     Attributes
     ----------
     groups : merged cluster of each cluster, (n_clusters,).
-    evenness, kept, collapsed, pretext_losses, losses, certainty : as in `Found`.
+    evenness, kept, collapsed : as in `Found`.
     transductive : cells of other patients than the labelled ones had a say in the clusters.
     """
 
@@ -28,9 +31,6 @@ class ClusterParts:
     evenness: FloatArray
     kept: int
     collapsed: bool
-    pretext_losses: FloatArray
-    losses: FloatArray
-    certainty: FloatArray
     transductive: bool
     patients: PatientClassifier
 
