@@ -106,14 +106,17 @@ def read_results(path: Path) -> list[Result]:
 
 
 def result_table(recipes: Sequence[str], results: Iterable[Result]) -> str:
-    """What was measured of some recipes: honest rows, with the optimism of those measured both ways."""
+    """What was measured of some recipes: honest rows, with the optimism of those measured both ways.
+
+    Both ways by the same code, or the difference would be that of two programs.
+    """
     known = [each for each in results if each.recipe in recipes]
-    gains = {each.same_as: each.row["ba"] for each in known if each.optimistic}
+    gains = {(each.same_as, each.row["code"]): each.row["ba"] for each in known if each.optimistic}
     head = ("recipe", "cohort", "budget", "tested", "BA", "AUC", "optimism")
     lines = [head, ["---"] * len(head)]
     for recipe in recipes:
         rows = [each for each in known if each.recipe == recipe and not each.optimistic]
-        lines += [_cells(each, gains.get(each.same_as, "")) for each in rows]
+        lines += [_cells(each, gains.get((each.same_as, each.row["code"]), "")) for each in rows]
         if not rows:
             lines.append((f"`{recipe}`", NONE, NONE, NONE, NOT_MEASURED, NONE, NONE))
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"

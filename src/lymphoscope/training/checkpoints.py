@@ -9,9 +9,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors import safe_open
-from safetensors.torch import save_file
-
 from lymphoscope.files import atomic_path
 from lymphoscope.training.curves import Epoch
 from lymphoscope.training.learner import Learner, Weights, under
@@ -43,12 +40,16 @@ def load_checkpoint(path: Path, key: str, learner: Learner) -> tuple[list[Epoch]
 
 def write_tensors(path: Path, tensors: Weights, metadata: dict[str, str]) -> None:
     """Tensors and texts in one file, atomically."""
+    from safetensors.torch import save_file  # a bare machine may lack it
+
     with atomic_path(path) as temporary:
         save_file({name: value.detach().contiguous() for name, value in tensors.items()}, temporary, metadata)
 
 
 def read_tensors(path: Path, key: str) -> tuple[Weights, dict[str, str]] | None:
     """What `write_tensors` wrote with this `key` among the texts; None where there is no such file."""
+    from safetensors import safe_open
+
     try:
         with safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}

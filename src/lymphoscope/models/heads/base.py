@@ -2,7 +2,8 @@
 
 A head takes what is known about each row of a bag (features of a cell) and says what the bag is (multiple
 instance learning). It is a function in a file of this package under the decorator `head`; nothing is listed
-anywhere. Bags are packed (`Packing`): nothing is padded, and a head never loops over bags.
+anywhere. Bags are packed (`Packing`), and a head never loops over bags. Nothing is padded, but where rows
+look at one another: there bags of like size are padded to the largest of them (`packed_attention`).
 
 Shapes in the docstrings of this package: N rows in all, B bags, d features of a row; bag b has n rows, which
 are numbered i. σ is the logistic function.

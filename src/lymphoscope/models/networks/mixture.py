@@ -23,8 +23,8 @@ GATES: tuple[Gate, ...] = ("learned", "cells", "clinical")
 class MixtureOfExperts(CellNetwork):
     """z = g · z_cells + (1 − g) · z_clinical: logits of two experts, mixed (after Jacobs et al. 1991).
 
-    Logits and not probabilities are mixed: a mean of probabilities is never surer than the surer expert, so
-    that two experts that agree add nothing to each other, and the gate soon leaves everything to one.
+    Logits and not probabilities are mixed: these end at 0 and 1, so that an expert with a small share could
+    not decide however sure it is.
 
     Photographs are encoded, and averaged over the cells of a patient. Of the average one expert gives
     logits, of the clinical values another one, and the gate 0 < g < 1 is learned from both.
