@@ -55,7 +55,7 @@ from lymphoscope.models.registry import create_model, list_models
 from lymphoscope.stats.intervals import percentile_interval
 from lymphoscope.stats.metrics import pair_wins
 from musk1_table import Row, check, read, write
-from results import code_hash, versions
+from results_row import code_hash, versions
 from results_table import versions_text
 
 KERNELS = {"mean-min-max-svm-linear": "linear", "mean-min-max-svm-gaussian": "rbf"}

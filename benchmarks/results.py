@@ -21,6 +21,9 @@ Where the setting `selection=scored-fold` chooses the epoch on the very patients
 "optimistic"; of weights that have learned nothing it says "untrained". The order of the rows is that of the
 recipes, never of the results.
 
+A row is known by what was asked, not by the code that answered, so that a change of code measures nothing by
+itself; the page counts the rows of each code. `--again` measures those of other code than today's.
+
 Time is that of training (of fitting and predicting, for recipes without epochs), summed over the folds; wall
 time is that of the row. Memory is the anonymous memory of the row's process tree at its highest.
 """
@@ -28,23 +31,17 @@ time is that of the row. Memory is the anonymous memory of the row's process tre
 from __future__ import annotations
 
 import argparse
-import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import shlex
 import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+import results_row
 from lymphoscope.encoders.kept import SHIPPED
-from lymphoscope.evaluation.evaluator import evaluate
 from lymphoscope.evaluation.ladder import DEFAULT_LADDER
 from lymphoscope.evaluation.pieces import describe_model
 from lymphoscope.evaluation.protocol import Protocol
@@ -58,84 +55,28 @@ from lymphoscope.models.registry import (
     with_budget,
     with_settings,
 )
-from lymphoscope.pipeline.page import not_held_out
 from lymphoscope.pipeline.preparation import Prepared, default_cache, prepare
-from lymphoscope.stats.intervals import Interval
-from lymphoscope.training.curves import Epoch
 from network_trials import image_recipes, needs_weights
 from process_memory import watched
+from results_row import code_hash, versions
 from results_table import Row, Table, check, read, versions_text, write
 
 HOLDOUT = ("vgg16", "vgg19", "resnet34", "dinov2-adaptformer")
 """Recipes that are measured on a single hold-out, unless all folds are asked for."""
 
+SINGLE = "hold-out"
 HOLDOUT_SHARE = 0.4
 """More than a fold: the interval of a single one is as wide as its patients are few."""
-
-MADE_BY = ("cells", "cohort", "encoders", "evaluation", "models", "pipeline", "stats", "training")
-"""Packages whose code decides what a row says."""
-
-
-# --- one row, in a process of its own -----------------------------------------------------------------------
-
-
-def measure(request: dict[str, Any]) -> dict[str, Any]:
-    """Evaluate one recipe on one cohort, whose photographs are in the cache already."""
-    prepared = prepare(
-        Path(request["folder"]),
-        cache=Path(request["cache"]),
-        encoder=request["encoder_at"],
-        jobs=request["jobs"],
-    )
-    model = create_model(request["recipe"])
-    bags = prepared.bags_for(model, jobs=request["jobs"])[prepared.labelled]
-    protocol = Protocol(**request["protocol"])
-    began = time.perf_counter()
-    found = evaluate(model, bags, prepared.labels, protocol, jobs=request["jobs"], name=request["recipe"])
-    histories = [history for history in found.out_of_fold.histories if history]
-    chosen = [settings["epoch"] for settings in found.out_of_fold.settings if "epoch" in settings]
-    trained = [epoch.seconds for history in histories for epoch in history]
-    return {
-        "malignant": found.overall.n_malignant,
-        "reactive": found.overall.n_reactive,
-        **_interval("ba", found.overall.balanced_accuracy),
-        **_interval("auc", found.overall.auc),
-        "fitted_ba": fitted(histories),
-        "zone_malignant": found.overlap.n_malignant,
-        "zone_reactive": found.overlap.n_reactive,
-        **_interval("zone_auc", found.overlap.auc),
-        "train_s": round(sum(trained) if histories else found.out_of_fold.seconds, 2),
-        "wall_s": round(time.perf_counter() - began, 2),
-        "optimistic": found.out_of_fold.optimistic,
-        "untrained": found.out_of_fold.untrained,
-        "seen_before": bool(not_held_out(prepared, [(request["recipe"], model)])),
-        "epochs": "; ".join(map(str, chosen)),
-        "of_epochs": max((len(history) for history in histories), default=None),
-    }
-
-
-def fitted(histories: Sequence[Sequence[Epoch]]) -> float | None:
-    """Balanced accuracy of the patients trained on in the last epoch of each fold, in the mean over folds."""
-    last = [history[-1].training.balanced_accuracy for history in histories]
-    return round(float(np.mean(last)), 4) if last else None
-
-
-def _interval(name: str, interval: Interval | None) -> dict[str, float | None]:
-    values: tuple[float | None, ...] = (None, None, None)
-    if interval is not None:
-        values = tuple(round(float(each), 4) for each in (interval.estimate, interval.low, interval.high))
-    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
 
 
 # --- all rows -----------------------------------------------------------------------------------------------
 
 
 def request_of(
-    recipe: str, prepared: Prepared, folder: Path, cache: Path, options: argparse.Namespace
+    recipe: str, prepared: Prepared, folder: Path, cache: Path, single: bool, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """What a row depends on, as plain values."""
+    """What a row depends on, as plain values; `single`: on one hold-out."""
     protocol = Protocol(folds=options.folds, repeats=1, seed=options.seed)
-    single = is_slow(recipe) and not options.all_folds
     if single:
         size = max(2, round(HOLDOUT_SHARE * len(prepared.labelled)))
         protocol = replace(protocol, kind="holdout", test_size=size)
@@ -161,7 +102,7 @@ def request_of(
 
 def row_of(request: dict[str, Any], learned: dict[str, float]) -> Row:
     """Measure the row of a request, in a fresh process."""
-    command = [sys.executable, __file__, "--row", json.dumps(request)]
+    command = [sys.executable, results_row.__file__, json.dumps(request)]
     threads = {"OMP_NUM_THREADS": str(request["threads"]), "OMP_WAIT_POLICY": "PASSIVE"}
     load = os.getloadavg()[0]
     output, peak = watched(command, env=threads, every_s=0.05)
@@ -222,7 +163,7 @@ def encoder_of(folder: Path, options: argparse.Namespace) -> str:
 def protocol_text(protocol: dict[str, Any]) -> str:
     """A few words for the table."""
     if protocol["kind"] == "holdout":
-        return f"hold-out of {protocol['test_size']}"
+        return f"{SINGLE} of {protocol['test_size']}"
     return f"{protocol['folds']} folds"
 
 
@@ -242,8 +183,8 @@ def recipes_of(options: argparse.Namespace) -> list[str]:
 
 
 def all_rows(options: argparse.Namespace, learned: dict[str, float]) -> Iterator[Row]:
-    """Every recipe on every cohort, the slow ones last; one that fails says so in its row."""
-    cache, recipes = options.cache or default_cache(), recipes_of(options)
+    """Every recipe asked for on every cohort, the slow ones last; one that fails says so in its row."""
+    cache = options.cache or default_cache()
     kept = {row.key: row for row in known_rows(options) if row.key}
     ready: dict[Path, Prepared] = {}
     for folder in options.cohort:
@@ -251,18 +192,14 @@ def all_rows(options: argparse.Namespace, learned: dict[str, float]) -> Iterator
         ready[folder] = prepare(folder, cache=cache, encoder=encoder, jobs=options.cores)
         ready[folder].require_no_errors()
         ready[folder].require_labels()
-    pairs = [
-        (on_encoder(recipe, encoder_of(folder, options)), folder)
-        for folder in options.cohort
-        for recipe in recipes
-    ]
-    for recipe, folder in sorted(pairs, key=lambda pair: is_slow(pair[0])):
-        request = request_of(recipe, ready[folder], folder, cache, options)
+    for recipe, folder, single in sorted(asked(options), key=lambda each: is_slow(each[0])):
+        request = request_of(recipe, ready[folder], folder, cache, single, options)
         if needs_weights(recipe):
             yield empty_row(request, "needs weights")
             continue
-        if key_of(request) in kept:
-            yield judged(kept[key_of(request)], learned)
+        known = kept.get(key_of(request))
+        if known and not (options.again and known.code != code_hash()):
+            yield judged(known, learned)
             continue
         # Crops are cut here, so that a row's time and memory are its own.
         ready[folder].bags_for(create_model(recipe), jobs=options.cores)
@@ -271,6 +208,30 @@ def all_rows(options: argparse.Namespace, learned: dict[str, float]) -> Iterator
         except SystemExit as failure:
             print(failure, file=sys.stderr)
             yield empty_row(request, "failed")
+
+
+def asked(options: argparse.Namespace) -> list[tuple[str, Path, bool]]:
+    """Recipe, folder of the cohort, and whether a single hold-out is to do."""
+    if not options.again:
+        return [
+            (
+                on_encoder(recipe, encoder_of(folder, options)),
+                folder,
+                is_slow(recipe) and not options.all_folds,
+            )
+            for folder in options.cohort
+            for recipe in recipes_of(options)
+        ]
+    folders = {folder.name: folder for folder in options.cohort}
+    rows = [row for row in known_rows(options) if row.cohort in folders and row.status == "measured"]
+    for row in rows:
+        if "weights=" in row.recipe:
+            print(f"{row.cohort} {row.recipe}: left as it is; name it, with the place of its weights")
+    return [
+        (row.recipe, folders[row.cohort], row.protocol.startswith(SINGLE))
+        for row in rows
+        if "weights=" not in row.recipe
+    ]
 
 
 def on_encoder(recipe: str, encoder: str) -> str:
@@ -326,27 +287,6 @@ def empty_row(request: dict[str, Any], status: str) -> Row:
 # --- what the table says of its making ----------------------------------------------------------------------
 
 
-def versions() -> dict[str, str]:
-    """Of what computes the rows."""
-    names = ("lymphoscope", "torch", "numpy", "scikit-learn")
-    return {
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in names},
-    }
-
-
-def code_hash() -> str:
-    """Twelve hexadecimal digits of the SHA-256 of the code that decides what a row says."""
-    import lymphoscope
-
-    root, digest = Path(lymphoscope.__file__).parent, hashlib.sha256()
-    for package in MADE_BY:
-        for path in sorted((root / package).rglob("*")):
-            if path.suffix in (".py", ".yaml"):
-                digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
 def command_text(options: argparse.Namespace) -> str:
     """The command, with cohorts named so that it means something elsewhere."""
     words = ["python", "benchmarks/results.py"]
@@ -360,7 +300,7 @@ def command_text(options: argparse.Namespace) -> str:
         words += ["--learned", pair]
     for name in ("budget", "folds", "seed", "cores"):
         words += [f"--{name}", str(getattr(options, name))]
-    words += ["--all-folds"] * options.all_folds
+    words += ["--all-folds"] * options.all_folds + ["--again"] * options.again
     return " ".join(word if word.startswith("$") else shlex.quote(word) for word in words)
 
 
@@ -374,10 +314,6 @@ def _shown(folder: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, measure, write; or check a table. The exit status says whether all is well."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    if given[:1] == ["--row"]:
-        print(json.dumps(measure(json.loads(given[1]))))
-        return 0
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -387,6 +323,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--budget", default="fast", help="of recipes that have budgets")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--all-folds", action="store_true", help="folds for the slow recipes too")
+    parser.add_argument(
+        "--again", action="store_true", help="rows of these cohorts that other code measured"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cores", type=int, default=2, help="processes for folds, threads for hold-outs")
     parser.add_argument(
@@ -405,7 +344,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, help="of photographs; default: this user's")
     parser.add_argument("--out", type=Path, default=default, help="file to write, without .csv and .md")
     parser.add_argument("--check", type=Path, metavar="FILE", help="verify a table instead")
-    options = parser.parse_args(given)
+    options = parser.parse_args(arguments)
     if options.check:
         faults = check(options.check)
         print("\n".join(faults) or f"{options.check}: hash, schema and text are right")

@@ -71,6 +71,25 @@ def test_rows_that_are_there_are_not_measured_again(
         results.main([*made[1], "--seed", "1", "--out", str(tmp_path / "networks")])
 
 
+def test_rows_of_other_code_are_measured_again_where_that_is_asked(
+    made: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table_of: ModuleType
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import results
+
+    (tmp_path / "networks.csv").write_bytes(made[0].read_bytes())
+    at = made[1].index("--recipe")
+    options = [*made[1][:at], *made[1][at + 4 :], "--again", "--out", str(tmp_path / "networks")]
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "watched", lambda *_, **__: pytest.fail("measured again"))
+        assert results.main(options) == 0
+        patch.setattr(results, "code_hash", lambda: "of-tomorrow")
+        with pytest.raises(pytest.fail.Exception, match="measured again"):
+            results.main(options)
+    before, after = (table_of.read(each)[0].rows for each in (made[0], tmp_path / "networks.csv"))
+    assert before == after
+
+
 def test_rows_that_are_not_asked_for_stay(
     made: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table_of: ModuleType
 ) -> None:
@@ -142,13 +161,13 @@ def test_fitted_is_what_the_last_epoch_of_each_fold_says_of_its_training_patient
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import results
+    import results_row  # type: ignore[import-not-found]
 
     def epoch(number: int, accuracy: float) -> Epoch:
         return Epoch(number, 0.1, Measured(0.5, accuracy, accuracy, accuracy), None, 8, 1.0)
 
-    assert results.fitted([[epoch(1, 0.5), epoch(2, 0.9)], [epoch(1, 0.7)]]) == 0.8
-    assert results.fitted([]) is None
+    assert results_row.fitted([[epoch(1, 0.5), epoch(2, 0.9)], [epoch(1, 0.7)]]) == 0.8
+    assert results_row.fitted([]) is None
 
 
 def test_a_recipe_that_goes_on_training_the_shipped_encoder_begins_with_the_one_named_for_its_cohort(

@@ -1,0 +1,101 @@
+"""One row of the table of results: a recipe evaluated on a cohort, in a process of its own.
+
+`benchmarks/results.py` calls it with a request as JSON, and reads the numbers from the last line it prints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import lymphoscope
+from lymphoscope.evaluation.evaluator import evaluate
+from lymphoscope.evaluation.protocol import Protocol
+from lymphoscope.models.registry import create_model
+from lymphoscope.pipeline.page import not_held_out
+from lymphoscope.pipeline.preparation import prepare
+from lymphoscope.stats.intervals import Interval
+from lymphoscope.training.curves import Epoch
+
+MADE_BY = ("cells", "cohort", "encoders", "evaluation", "models", "pipeline", "stats", "training")
+"""Packages whose code decides what a row says."""
+
+
+def measure(request: dict[str, Any]) -> dict[str, Any]:
+    """Evaluate one recipe on one cohort, whose photographs are in the cache already."""
+    prepared = prepare(
+        Path(request["folder"]),
+        cache=Path(request["cache"]),
+        encoder=request["encoder_at"],
+        jobs=request["jobs"],
+    )
+    model = create_model(request["recipe"])
+    bags = prepared.bags_for(model, jobs=request["jobs"])[prepared.labelled]
+    protocol = Protocol(**request["protocol"])
+    began = time.perf_counter()
+    found = evaluate(model, bags, prepared.labels, protocol, jobs=request["jobs"], name=request["recipe"])
+    histories = [history for history in found.out_of_fold.histories if history]
+    chosen = [settings["epoch"] for settings in found.out_of_fold.settings if "epoch" in settings]
+    trained = [epoch.seconds for history in histories for epoch in history]
+    return {
+        "malignant": found.overall.n_malignant,
+        "reactive": found.overall.n_reactive,
+        **_interval("ba", found.overall.balanced_accuracy),
+        **_interval("auc", found.overall.auc),
+        "fitted_ba": fitted(histories),
+        "zone_malignant": found.overlap.n_malignant,
+        "zone_reactive": found.overlap.n_reactive,
+        **_interval("zone_auc", found.overlap.auc),
+        "train_s": round(sum(trained) if histories else found.out_of_fold.seconds, 2),
+        "wall_s": round(time.perf_counter() - began, 2),
+        "optimistic": found.out_of_fold.optimistic,
+        "untrained": found.out_of_fold.untrained,
+        "seen_before": bool(not_held_out(prepared, [(request["recipe"], model)])),
+        "epochs": "; ".join(map(str, chosen)),
+        "of_epochs": max((len(history) for history in histories), default=None),
+    }
+
+
+def fitted(histories: Sequence[Sequence[Epoch]]) -> float | None:
+    """Balanced accuracy of the patients trained on in the last epoch of each fold, in the mean over folds."""
+    last = [history[-1].training.balanced_accuracy for history in histories]
+    return round(float(np.mean(last)), 4) if last else None
+
+
+def _interval(name: str, interval: Interval | None) -> dict[str, float | None]:
+    values: tuple[float | None, ...] = (None, None, None)
+    if interval is not None:
+        values = tuple(round(float(each), 4) for each in (interval.estimate, interval.low, interval.high))
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
+
+
+def versions() -> dict[str, str]:
+    """Of what computes the rows."""
+    names = ("lymphoscope", "torch", "numpy", "scikit-learn")
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in names},
+    }
+
+
+def code_hash() -> str:
+    """Twelve hexadecimal digits of the SHA-256 of the code that decides what a row says."""
+    root, digest = Path(lymphoscope.__file__).parent, hashlib.sha256()
+    for package in MADE_BY:
+        for path in sorted((root / package).rglob("*")):
+            if path.suffix in (".py", ".yaml"):
+                digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(json.loads(sys.argv[1]))))
