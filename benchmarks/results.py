@@ -323,9 +323,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--budget", default="fast", help="of recipes that have budgets")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--all-folds", action="store_true", help="folds for the slow recipes too")
-    parser.add_argument(
-        "--again", action="store_true", help="rows of these cohorts that other code measured"
-    )
+    parser.add_argument("--again", action="store_true", help="rows of these cohorts that other code measured")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cores", type=int, default=2, help="processes for folds, threads for hold-outs")
     parser.add_argument(
