@@ -3,8 +3,8 @@
 163 patients, 13,453 crops of 112 pixels in a memory-mapped file. Each recipe is fitted for one epoch in a
 fresh process as a fold of a cross-validation does it (the training patients of the first of five folds are
 picked from the file, trained on, and those held out within them predicted); counted is the anonymous memory
-of the process tree. Recipes whose `fast` budget looks at 8 cells a patient or fewer, because they are slow on
-processors, do so here; the size of a step, and with it the memory, is the same.
+of the process tree. Recipes that are slow on processors look at 8 cells a patient here; the size of a step,
+and with it the memory, is the same. A recipe that needs weights has a checkpoint that has learned nothing.
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/network_memory.py --json network_memory.json
 
@@ -22,16 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from lymphoscope.cohort.splits import repeated_stratified
 from lymphoscope.files import write_json
-from lymphoscope.models.registry import recipe_info
 from network_trials import (
     CHALLENGE_PATIENTS,
     bags_of,
     begin,
     challenge_bag_sizes,
     image_model,
+    network_of,
     network_recipes,
     parser_of,
     random_crops,
@@ -40,13 +41,17 @@ from network_trials import (
 from process_memory import anonymous_mb, watched
 
 AIMS_MB = {"cnn-clinical": 2000.0}
-SIDE, SLOW = 112, 8
+SIDE = 112
+SLOW = ("vgg16", "vgg19", "resnet18", "resnet34")
+FROZEN = "frozen-resnet34"
 
 
-def slow(recipe: str) -> int | None:
-    """Cells per patient of a slow recipe's `fast` budget; None for the others."""
-    cells = recipe_info(recipe).budgets.get("fast", {}).get("cells_per_patient")
-    return cells if cells is not None and cells <= SLOW else None
+def checkpoint(recipe: str, folder: Path) -> str:
+    """Weights with the names of a published checkpoint, drawn at random."""
+    parts = network_of(image_model(recipe)).pretrained_parts() or {}
+    state = {start + key: value for start, part in parts.items() for key, value in part.state_dict().items()}
+    save_file(state, path := folder / f"{recipe}.safetensors")
+    return str(path)
 
 
 def measure(recipe: str, patients: int, threads: int, folder: Path) -> dict[str, Any]:
@@ -54,8 +59,9 @@ def measure(recipe: str, patients: int, threads: int, folder: Path) -> dict[str,
     torch.set_num_threads(threads)
     sizes = challenge_bag_sizes(patients)
     bags, y = bags_of(random_crops(folder, int(sizes.sum()), SIDE), sizes)
-    fewer = {} if slow(recipe) is None else {"cells_per_patient": slow(recipe)}
-    model = image_model(recipe, epochs=1, **fewer)
+    fewer = {"cells_per_patient": 8} if recipe in SLOW else {}
+    brought = {"weights": checkpoint(recipe, folder)} if recipe == FROZEN else {}
+    model = image_model(recipe, epochs=1, **fewer, **brought)
     train = repeated_stratified(y, folds=5, repeats=1)[0].train
     before, start = anonymous_mb(os.getpid()), time.perf_counter()
     model.fit(bags[train], y[train])
@@ -88,7 +94,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.work or Path(temporary)
         random_crops(folder, int(sizes.sum()), SIDE)
-        for recipe in options.recipe or network_recipes():
+        for recipe in options.recipe or [*network_recipes(), FROZEN]:
             arguments = [recipe, str(options.patients), str(options.threads), str(folder)]
             found = [
                 watched([sys.executable, __file__, "--measure", *arguments], every_s=0.05)

@@ -118,8 +118,8 @@ def main() -> None:
     begin(options.threads)
     print(
         f"fastest precision by the package's own rule: {fastest_precision(torch.device('cpu'))}\n"
-        f"\nimages/s, {options.images} a step; × against plain float32\n\n{'':34}"
-        f"{'float32':>9}{'channels last':>18}{'bfloat16, c. last':>20}   the recipe trains in"
+        f"\n{options.images} images a step; plain float32 in images/s, the others against it"
+        f"\n\n{'':34}{'float32':>9}{'channels last':>16}{'bfloat16, c. last':>20}   the recipe trains in"
     )
     rows = []
     for recipe in options.recipe or network_recipes():
@@ -127,7 +127,9 @@ def main() -> None:
         rows.append(row)
         for task in ("train", "predict"):
             plain, *others = (row[task][name] for name in VARIANTS)
-            cells = "".join(f"{each['per_s']:11.1f} ({each['ratio']:4.2f}×)" for each in others)
+            cells = "".join(
+                f"{each['ratio']:{width}.2f}×" for each, width in zip(others, (15, 19), strict=True)
+            )
             chosen = row["chosen"] if task == "train" else ""
             print(f"{recipe if task == 'train' else '':26}{task:8}{plain['per_s']:9.1f}{cells}   {chosen}",
                   flush=True)  # fmt: skip
