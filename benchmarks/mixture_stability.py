@@ -39,6 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "a loss for each expert": NONE | {"expert_loss": 1.0},
     "a gate of a quarter": NONE | {"gate_width": 4},
     "twice the cells a step": NONE | {"cells_per_patient": 32},
+    "a third of the rate": NONE | {"learning_rate": 3e-4},
     "rate of the report": NONE | {"learning_rate": 1e-4},
     "all (the recipe)": {},
 }

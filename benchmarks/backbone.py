@@ -1,0 +1,60 @@
+"""Weights for the recipes that need somebody's: a backbone trained here, under torchvision's names.
+
+ImageNet's checkpoints are not on the machines this is developed on. What a recipe of frozen features can do
+is shown with a backbone that learned on another cohort of the same kind, of another seed: its patients are
+not those that it is judged on.
+
+    lymphoscope synthesize cohorts/strong-1 --test 0 --patients 300 --cells 40 --effect 3 --seed 1
+    python benchmarks/backbone.py cohorts/strong-1 resnet34@fast:evened=false strong-1.safetensors
+    python benchmarks/results.py --cohort cohorts/strong \\
+        --recipe frozen-resnet34@fast:weights=strong-1.safetensors --learned strong=0.9
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from lymphoscope.files import atomic_path, sha256_file
+from lymphoscope.pipeline.preparation import default_cache, prepare
+from network_trials import image_model
+
+
+def main() -> None:
+    """Train on all labelled patients, and write the backbone of the last network."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("cohort", type=Path)
+    parser.add_argument("recipe", help="with a published backbone, as resnet34@fast:evened=false")
+    parser.add_argument("out", type=Path, help=".safetensors to write")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cache", type=Path, help="of photographs; default: this user's")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    prepared = prepare(options.cohort, cache=options.cache or default_cache(), jobs=options.threads)
+    model = image_model(options.recipe)
+    bags = prepared.bags_for(model, jobs=options.threads)[prepared.labelled]
+    model.fit(
+        bags,
+        prepared.labels,
+        watch=lambda epoch: print(epoch.number, f"{epoch.training.loss:.3f}", flush=True),
+    )
+    parts = model.networks_[-1].pretrained_parts()
+    if not parts:
+        raise SystemExit(f"{options.recipe} has no backbone of a published kind")
+    state = {
+        start + name: value.contiguous()
+        for start, part in parts.items()
+        for name, value in part.state_dict().items()
+    }
+    with atomic_path(options.out) as temporary:
+        save_file(state, temporary)
+    print(f"{options.out}: {len(state)} tensors, sha256 {sha256_file(options.out)[:12]}")
+
+
+if __name__ == "__main__":
+    main()
