@@ -64,7 +64,7 @@ from results_table import Row, Table, check, read, versions_text, write
 HOLDOUT = ("vgg16", "vgg19", "resnet34", "dinov2-adaptformer")
 """Recipes that are measured on a single hold-out, unless all folds are asked for."""
 
-SINGLE = "hold-out"
+CLINICAL, SINGLE = "clinical", "hold-out"
 HOLDOUT_SHARE = 0.4
 """More than a fold: the interval of a single one is as wide as its patients are few."""
 
@@ -128,9 +128,12 @@ def row_of(request: dict[str, Any], learned: dict[str, float]) -> Row:
 
 
 def judged(row: Row, learned: dict[str, float]) -> Row:
-    """The row of a network or a head with what the aim of its cohort says; as it is where there is no aim."""
+    """The row of a network or a head with what the aim of its cohort says; as it is where there is no aim.
+
+    And that of the clinical values alone, beside which a yes of those that see them too must be read.
+    """
     aim, info = learned.get(row.cohort), recipe_info(row.recipe)
-    trained = info.cell_input == "images" or info.estimator == "MilClassifier"
+    trained = info.cell_input == "images" or info.estimator == "MilClassifier" or row.recipe == CLINICAL
     if aim is None or row.auc_low is None or not trained:
         return row
     return replace(row, learned="yes" if row.auc_low > aim else "no")
@@ -358,7 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     old = {row.code for row in rows if row.code} - {code_hash()}
     if old:
         print(
-            f"some rows were measured by other code ({', '.join(sorted(old))}); delete them to measure anew"
+            f"some rows were measured by other code ({', '.join(sorted(old))}); `--again` measures them anew"
         )
     print(f"{options.out}.csv, {options.out}.md: {len(rows)} rows")
     return int(any(row.status == "failed" for row in rows))

@@ -27,9 +27,9 @@ REFERENCE = "encoder-mean"
 _LEGEND = f"""\
 Balanced accuracy (BA) and AUC of patients that the model had not seen, with 95 % intervals over patients;
 AUC zone: patients with at most 10.47 × 10⁹ lymphocytes/L. Learned: whether the lower end of AUC is above
-the aim of the cohort; of a recipe that sees age and count this says little, for `clinical` alone may be
-above it too. Behind: how far the AUC is from that of `{REFERENCE}`, which sees the same cells through an
-encoder that has learned from others, on the same patients; − is above it. Fitted: BA of the very patients
+the aim of the cohort; of a recipe that sees age and count a yes says little where `clinical`, which sees no
+cells, has one too. Behind: how far the AUC is from that of `{REFERENCE}`, which sees the same cells through
+an encoder that has learned from others, on the same patients; − is above it. Fitted: BA of the very patients
 that were trained on, in the last epoch. Limit: "{BY_HEART}" where new patients fall more than {_GAP} behind
 these, so that more patients would help; else "{STILL_LEARNING}" where these are below {_FITTED}, so that
 longer training may help; else "{SOUND}".
