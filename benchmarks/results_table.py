@@ -18,6 +18,14 @@ from lymphoscope.files import sha256_bytes, write_text
 
 STATES = ("measured", "needs weights", "failed")
 BY_HEART, STILL_LEARNING, SOUND = "by heart", "still learning", "as well on new"
+_REMEDIES = {
+    BY_HEART: "more patients would help",
+    STILL_LEARNING: "longer training may",
+    SOUND: "what they know of their own patients holds for others",
+}
+OPTIMISTIC = "optimistic"
+"""In the protocol of a row whose scored patients chose the epoch."""
+
 _GAP, _FITTED = 0.1, 0.95
 """BA that new patients may fall behind those trained on, and that these have when all is learned."""
 
@@ -266,7 +274,22 @@ def _section(cohort: str, rows: list[Row]) -> str:
     lines += ["| " + " | ".join(head) + " |", "|---|---|---|---|---|---|--:|--:|---|--:|--:|--:|---|"]
     reference = next((row for row in rows if row.recipe == REFERENCE), None)
     lines += ["| " + " | ".join(_cells(row, reference)) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_reading(rows, reference)]) + "\n"
+
+
+def _reading(rows: Iterable[Row], reference: Row | None) -> Iterable[str]:
+    """How far the networks of a cohort got that began at random, and what holds each back."""
+    began = [row for row in rows if row.limit and "weights=" not in row.recipe]
+    networks = [row for row in began if OPTIMISTIC not in row.protocol]
+    if not networks:
+        return
+    best = max(networks, key=lambda row: row.auc or 0.0)
+    beside = f", where `{REFERENCE}` has {reference.auc:.3f}" if reference and reference.auc else ""
+    yield f"\nNetworks that begin at random reach AUC up to {best.auc:.3f} (`{best.recipe}`){beside}. What holds them back:\n"
+    for limit, remedy in _REMEDIES.items():
+        names = ", ".join(f"`{row.recipe}`" for row in networks if row.limit == limit)
+        if names:
+            yield f"- {limit} ({remedy}): {names}"
 
 
 def _cells(row: Row, reference: Row | None) -> Iterable[str]:

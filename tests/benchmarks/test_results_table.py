@@ -148,6 +148,34 @@ def test_networks_are_held_against_the_reference(table_of: ModuleType) -> None:
     assert "| yes | – |" in page  # other patients
 
 
+def test_what_holds_networks_back_is_said_below_each_cohort(table_of: ModuleType) -> None:
+    numbers = {
+        "status": "measured",
+        "train_s": 1.0,
+        "wall_s": 1.0,
+        "peak_mb": 1,
+        "code": "0",
+        "ba_low": 0.6,
+        "ba_high": 0.8,
+    }
+    rows = tuple(
+        table_of.Row(
+            name, "dev", tested, ba=0.7, auc=auc, auc_low=0.5, auc_high=1, fitted_ba=fitted, **numbers
+        )
+        for name, tested, auc, fitted in (
+            (table_of.REFERENCE, "5 folds", 0.976, None),
+            ("cnn-enhanced@fast", "5 folds", 0.9, 0.99),
+            ("resnet18@fast", "5 folds", 0.8, 0.75),
+            ("cnn-enhanced@fast:selection=scored-fold", "5 folds, optimistic", 0.99, 0.99),
+        )
+    )
+    page = table_of.markdown(table_of.Table(rows, "make"))
+    assert "AUC up to 0.900 (`cnn-enhanced@fast`), where `encoder-mean` has 0.976" in page
+    assert "\n- by heart (more patients would help): `cnn-enhanced@fast`\n" in page
+    assert "\n- still learning (longer training may): `resnet18@fast`\n" in page
+    assert "holds them back" not in table_of.markdown(table_of.Table(rows[:1], "make"))
+
+
 def test_rows_that_cannot_be_are_named(table_of: ModuleType) -> None:
     row = table_of.Row("clinical", "cohort", "2 folds", "measured", auc=1.2, auc_low=0.9, auc_high=0.8)
     faults = " ".join(row.faults())
