@@ -285,7 +285,8 @@ def _reading(rows: Iterable[Row], reference: Row | None) -> Iterable[str]:
         return
     best = max(networks, key=lambda row: row.auc or 0.0)
     beside = f", where `{REFERENCE}` has {reference.auc:.3f}" if reference and reference.auc else ""
-    yield f"\nNetworks that begin at random reach AUC up to {best.auc:.3f} (`{best.recipe}`){beside}. What holds them back:\n"
+    reach = f"Networks that begin at random reach AUC up to {best.auc:.3f} (`{best.recipe}`){beside}."
+    yield f"\n{reach} What holds them back:\n"
     for limit, remedy in _REMEDIES.items():
         names = ", ".join(f"`{row.recipe}`" for row in networks if row.limit == limit)
         if names:
