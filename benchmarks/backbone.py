@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from lymphoscope.files import atomic_path, sha256_file
 from lymphoscope.pipeline.preparation import default_cache, prepare
-from network_trials import image_model
+from network_trials import image_model, network_of
 
 
 def main() -> None:
@@ -35,17 +35,17 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="of photographs; default: this user's")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    prepared = prepare(options.cohort, cache=options.cache or default_cache(), jobs=options.threads)
     model = image_model(options.recipe)
+    if not network_of(model).pretrained_parts():
+        raise SystemExit(f"{options.recipe} has no backbone of a published kind")
+    prepared = prepare(options.cohort, cache=options.cache or default_cache(), jobs=options.threads)
     bags = prepared.bags_for(model, jobs=options.threads)[prepared.labelled]
     model.fit(
         bags,
         prepared.labels,
         watch=lambda epoch: print(epoch.number, f"{epoch.training.loss:.3f}", flush=True),
     )
-    parts = model.networks_[-1].pretrained_parts()
-    if not parts:
-        raise SystemExit(f"{options.recipe} has no backbone of a published kind")
+    parts = model.networks_[-1].pretrained_parts() or {}
     state = {
         start + name: value.contiguous()
         for start, part in parts.items()

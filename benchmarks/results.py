@@ -22,7 +22,8 @@ Where the setting `selection=scored-fold` chooses the epoch on the very patients
 recipes, never of the results.
 
 A row is known by what was asked, not by the code that answered, so that a change of code measures nothing by
-itself; the page counts the rows of each code. `--again` measures those of other code than today's.
+itself; the page counts the rows of each code. `--again` measures those of other code than today's, all that
+the table has of a cohort or the recipes named.
 
 Time is that of training (of fitting and predicting, for recipes without epochs), summed over the folds; wall
 time is that of the row. Memory is the anonymous memory of the row's process tree at its highest.
@@ -215,7 +216,7 @@ def all_rows(options: argparse.Namespace, learned: dict[str, float]) -> Iterator
 
 def asked(options: argparse.Namespace) -> list[tuple[str, Path, bool]]:
     """Recipe, folder of the cohort, and whether a single hold-out is to do."""
-    if not options.again:
+    if options.recipe or not options.again:
         return [
             (
                 on_encoder(recipe, encoder_of(folder, options)),
@@ -226,15 +227,17 @@ def asked(options: argparse.Namespace) -> list[tuple[str, Path, bool]]:
             for recipe in recipes_of(options)
         ]
     folders = {folder.name: folder for folder in options.cohort}
-    rows = [row for row in known_rows(options) if row.cohort in folders and row.status == "measured"]
-    for row in rows:
-        if "weights=" in row.recipe:
-            print(f"{row.cohort} {row.recipe}: left as it is; name it, with the place of its weights")
-    return [
-        (row.recipe, folders[row.cohort], row.protocol.startswith(SINGLE))
-        for row in rows
-        if "weights=" not in row.recipe
-    ]
+    found = []
+    for row in known_rows(options):
+        if row.cohort not in folders or row.status == "needs weights":
+            continue
+        if "weights=" in row.recipe or "encoder=" in row.recipe:
+            print(
+                f"{row.cohort} {row.recipe}: left as it is; --again --recipe, with the place of its weights"
+            )
+            continue
+        found.append((row.recipe, folders[row.cohort], row.protocol.startswith(SINGLE)))
+    return found
 
 
 def on_encoder(recipe: str, encoder: str) -> str:

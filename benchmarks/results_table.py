@@ -15,6 +15,7 @@ from typing import get_args, get_type_hints
 
 from lymphoscope.cohort.findings import counted
 from lymphoscope.files import sha256_bytes, write_text
+from lymphoscope.models.registry import create_model, recipe_info
 
 STATES = ("measured", "needs weights", "failed")
 BY_HEART, STILL_LEARNING, SOUND = "by heart", "still learning", "as well on new"
@@ -278,19 +279,27 @@ def _section(cohort: str, rows: list[Row]) -> str:
 
 
 def _reading(rows: Iterable[Row], reference: Row | None) -> Iterable[str]:
-    """How far the networks of a cohort got that began at random, and what holds each back."""
-    began = [row for row in rows if row.limit and "weights=" not in row.recipe]
-    networks = [row for row in began if OPTIMISTIC not in row.protocol]
-    if not networks:
+    """How far the recipes on photographs got that begin at random, and what holds the networks back."""
+    honest = [row for row in rows if row.status == "measured" and OPTIMISTIC not in row.protocol]
+    ours = [row for row in honest if begins_at_random(row.recipe)]
+    alike = [row for row in ours if reference is None or row.protocol == reference.protocol]
+    if not alike:
         return
-    best = max(networks, key=lambda row: row.auc or 0.0)
+    best = max(alike, key=lambda row: row.auc or 0.0)
     beside = f", where `{REFERENCE}` has {reference.auc:.3f}" if reference and reference.auc else ""
-    reach = f"Networks that begin at random reach AUC up to {best.auc:.3f} (`{best.recipe}`){beside}."
-    yield f"\n{reach} What holds them back:\n"
+    yield (
+        f"\nBegun at random, recipes on photographs reach an AUC of up to {best.auc:.3f} (`{best.recipe}`)"
+        f"{beside}. What holds back the networks of which it is known:\n"
+    )
     for limit, remedy in _REMEDIES.items():
-        names = ", ".join(f"`{row.recipe}`" for row in networks if row.limit == limit)
+        names = ", ".join(f"`{row.recipe}`" for row in ours if row.limit == limit)
         if names:
             yield f"- {limit} ({remedy}): {names}"
+
+
+def begins_at_random(recipe: str) -> bool:
+    """Whether a recipe takes photographs, and nothing that was learned elsewhere."""
+    return recipe_info(recipe).cell_input == "images" and create_model(recipe).begins_with() is None
 
 
 def _cells(row: Row, reference: Row | None) -> Iterable[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +11,10 @@ from lymphoscope.models.conformance import example_bags
 from lymphoscope.models.headed_network import headed
 from lymphoscope.models.networks.base import CellNetwork, create_network
 from lymphoscope.models.registry import create_model
+from lymphoscope.training.augmentation import prepare
 from lymphoscope.training.packing import Packing
+from lymphoscope.training.prediction import CellData, predict_features
+from lymphoscope.training.settings import TrainingSettings
 
 SIDE = 64
 
@@ -47,6 +51,37 @@ def test_other_heads_see_the_mean_over_places(images: Tensor) -> None:
     with torch.no_grad():
         assert torch.equal(network.features(images, clinical), encoder.features(images, clinical))
         assert torch.allclose(encoder.maps(images, clinical).mean((2, 3)), encoder.features(images, clinical))
+
+
+def test_turned_versions_are_more_places(images: Tensor) -> None:
+    """Their maps are turned as well, so that no place is averaged with another one."""
+    network = headed(resnet(), SIDE, "logitmap", 0.1, "none").eval()
+    clinical, packing = torch.zeros(5, 3), Packing(torch.tensor([2, 3]))
+    cells = (images * 40 + 128).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    data = CellData(cells, np.array([0, 2]), np.array([2, 3]), clinical[:2])
+    settings, owner = TrainingSettings(unit="patient"), np.array([0, 0, 1, 1, 1])
+    seen = {
+        versions: predict_features(
+            network, data, np.arange(5), owner, settings, device=torch.device("cpu"), versions=versions
+        )
+        for versions in (1, 2)
+    }
+    assert seen[2].shape == (5, 2 * seen[1].shape[1])
+    mirrored = network.features(prepare(cells.flip(2), settings.normalisation), clinical)
+    with torch.no_grad():
+        both = torch.cat([seen[1], mirrored], dim=1)
+        assert torch.allclose(
+            network.bags(seen[2], packing, clinical[:2]), network.bags(both, packing, clinical[:2]), atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("name", ["mobilenet-image", "frozen-resnet34", "unet-encoder", "vgg16"])
+def test_networks_that_end_in_a_global_average_know_their_places(name: str, images: Tensor) -> None:
+    network = create_network(name, image_size=SIDE, width=0.1).eval()
+    with torch.no_grad():
+        maps = network.maps(images, torch.zeros(5, 3))
+        assert maps[0, 0].numel() > 1
+        assert torch.allclose(maps.mean((2, 3)), network.features(images, torch.zeros(5, 3)), atol=1e-6)
 
 
 def test_a_logit_map_is_trained_and_kept_as_any_other_model() -> None:

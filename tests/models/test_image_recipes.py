@@ -127,6 +127,12 @@ def test_the_scored_fold_is_seen_only_where_the_recipe_says_so() -> None:
     assert chosen.balanced_accuracy == best
 
 
+def test_a_majority_of_votes_needs_a_calibration_to_be_cut() -> None:
+    with pytest.raises(InputError, match="what a majority of votes is worth"):
+        create_model("cnn-baseline", pooling="vote", selection="scored-fold").check_network()
+    create_model("cnn-baseline", pooling="vote").check_network()
+
+
 def test_images_that_are_none_or_too_small_are_refused() -> None:
     numbers, y = example_bags(12)
     with pytest.raises(InputError, match="photographs"):

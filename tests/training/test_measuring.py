@@ -44,17 +44,15 @@ def test_balanced_training_has_even_odds_and_so_has_validation(balance: Any) -> 
 def test_classes_are_counted_by_patient_or_by_the_cells_that_are_drawn() -> None:
     counts, everybody = np.array([5, 1, 0, 9]), np.arange(4)
     by_cell: Any = {"balance": "class-weights", "balance_by": "cell"}
-    assert counted_labels(Y, everybody, counts, TrainingSettings()).tolist() == [1, 1, 1, 0]
+    assert counted_labels(Y, everybody, counts, TrainingSettings()).tolist() == [1, 1, 0], "one has no cells"
     labels = counted_labels(Y, everybody, counts, TrainingSettings(cells_per_patient=4, **by_cell))
     assert labels.tolist() == [1] * 5 + [0] * 4
     reactive, malignant = class_weights(labels, TrainingSettings(**by_cell))
     assert reactive * 4 == pytest.approx(malignant * 5)
-    assert counted_labels(Y, everybody, counts, TrainingSettings(unit="patient", **by_cell)).tolist() == [
-        1,
-        1,
-        1,
-        0,
-    ]
+    by_patient = TrainingSettings(unit="patient", **by_cell)
+    assert counted_labels(Y, everybody, counts, by_patient).tolist() == [1, 1, 0]
+    assert odds(Y, counts=counts, unit="patient", **by_cell) == pytest.approx(1)
+    assert odds(Y, counts=counts, unit="patient") == pytest.approx(2)
 
 
 def test_odds_follow_the_classes_the_weight_and_the_drawing() -> None:

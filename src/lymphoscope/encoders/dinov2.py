@@ -9,7 +9,7 @@ import importlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -147,13 +147,15 @@ def _cached(name: str) -> Path:
 
 
 def _fetched(name: str) -> Path:
-    """The same after asking Hugging Face's site for what is not there yet."""
+    """The same after asking Hugging Face's site for what is not there yet; without it, what is there."""
     _transformers()
     library = importlib.import_module("huggingface_hub")
     try:
         library.HfApi().model_info(name, timeout=_PATIENCE)  # the download itself would wait for ever
         return Path(library.snapshot_download(name, allow_patterns=["config.json", "*.safetensors*"]))
     except Exception as error:  # it raises whatever its network does
+        with suppress(InputError):
+            return _cached(name)  # fetched once already
         raise InputError(
             "this model could not be fetched",
             file=name,

@@ -207,9 +207,10 @@ def _shown(
 def _epochs(model: EpochClassifier, task: _Task, y: IntArray) -> int:
     """Most epochs of a fold: of its model, and in inner folds if a referral threshold is wanted.
 
-    Several members are each tested on a fold of their own already.
+    Members may have held out each training patient already.
     """
-    inner = 0 if task.wished_sensitivity is None or model.members > 1 else inner_folds(y[task.split.train])
+    asked = task.wished_sensitivity is not None and not model.holds_out_each
+    inner = inner_folds(y[task.split.train]) if asked else 0
     return model.all_epochs * (1 + inner)
 
 

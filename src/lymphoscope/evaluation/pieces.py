@@ -23,7 +23,7 @@ from lymphoscope.models.base import BagClassifier
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the meaning of a piece's arrays changes."""
 
 _BLOCK = 1 << 16

@@ -182,6 +182,11 @@ class EpochClassifier(BagClassifier):
         return self.selection == SCORED_FOLD
 
     @property
+    def holds_out_each(self) -> bool:
+        """Whether a fit offers `inner_oof_`, so that a threshold needs no inner folds."""
+        return False
+
+    @property
     def tuned(self) -> str:
         """What was trained of a fitted model, in a sentence."""
         return ""

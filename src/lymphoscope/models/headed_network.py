@@ -23,14 +23,15 @@ class HeadedNetwork(CellNetwork):
     encoder : a network on photographs, whose features are taken; or a module on the numbers of cells,
         (n_cells, n_columns) → (n_cells, d).
     bag_head : what makes a patient of them.
-    places : of the encoder's last map, each of which is a row for the head; 1 where cells are.
+    n_features : d, where every place of the encoder's last map is a row for the head; None where cells are.
     """
 
     averages = False
 
-    def __init__(self, encoder: nn.Module, bag_head: BagHead, places: int = 1) -> None:
+    def __init__(self, encoder: nn.Module, bag_head: BagHead, n_features: int | None = None) -> None:
         super().__init__()
-        self.encoder, self.bag_head, self._places = encoder, bag_head, places
+        self.encoder, self.bag_head, self._n_features = encoder, bag_head, n_features
+        self.by_place = n_features is not None
         seen = isinstance(encoder, CellNetwork) and encoder.features_take_clinical
         self.takes_clinical = bag_head.takes_clinical or seen
         if isinstance(encoder, CellNetwork):
@@ -40,7 +41,7 @@ class HeadedNetwork(CellNetwork):
     def features(self, images: Tensor, clinical: Tensor) -> Tensor:
         """What the encoder sees, (n_cells, places · d)."""
         if isinstance(self.encoder, CellNetwork):
-            if self._places == 1:
+            if not self.by_place:
                 return self.encoder.features(images, clinical)
             return self.encoder.maps(images, clinical).flatten(2).transpose(1, 2).flatten(1)
         seen: Tensor = self.encoder(images)
@@ -68,9 +69,10 @@ class HeadedNetwork(CellNetwork):
 
     def _rows(self, features: Tensor, packing: Packing) -> tuple[Tensor, Packing]:
         """What the head takes for rows, and which belong to which patient."""
-        if self._places == 1:
+        if self._n_features is None:
             return features, packing
-        return features.reshape(len(features) * self._places, -1), Packing(packing.counts * self._places)
+        places = features.shape[1] // self._n_features
+        return features.reshape(-1, self._n_features), Packing(packing.counts * places)
 
     def first_look(self, images: Tensor) -> None:
         """The encoder's."""
@@ -97,4 +99,4 @@ def headed(encoder: CellNetwork, image_size: int, name: str, width: float, fusio
     images = torch.empty(1, 3, image_size, image_size, device="meta")
     maps = copy.deepcopy(encoder).to("meta").eval().maps(images, images.new_empty(1, N_CLINICAL))
     bag_head = create_head(name, maps.shape[1], width=width, fusion=fusion)
-    return HeadedNetwork(encoder, bag_head, maps[0, 0].numel() if bag_head.by_place else 1)
+    return HeadedNetwork(encoder, bag_head, maps.shape[1] if bag_head.by_place else None)

@@ -60,7 +60,7 @@ class ImageClassifier(NetworkClassifier):
     decay : factor per epoch where the schedule is "exponential".
     warmup_epochs : in which the learning rate rises to that of the schedule; at most all but one of `epochs`.
     loss : what is minimised.
-    positive_weight : of malignant examples in the loss, reactive ones weigh 1.
+    positive_weight : what a malignant example weighs in the loss beside a reactive one, on top of `balance`.
     label_smoothing : share of the target that is spread over both classes.
     average : memory of an average of the weights over the steps, which then predicts; 0 for none.
     clip_norm : largest norm of the gradient.

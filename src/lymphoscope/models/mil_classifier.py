@@ -51,7 +51,7 @@ class MilClassifier(NetworkClassifier):
     weight_decay : of the optimiser.
     schedule : how the learning rate changes from epoch to epoch.
     average : memory of an average of the weights over the steps, which then predicts; 0 for none.
-    positive_weight : of malignant patients in the loss, reactive ones weigh 1.
+    positive_weight : what a malignant patient weighs in the loss beside a reactive one, on top of `balance`.
     balance : how unequal classes are evened out, within the training patients.
     selection : "inner" keeps the epoch with the lowest loss on the patients held out within the training
         patients, "last" the last epoch; "scored-fold" is optimistic.

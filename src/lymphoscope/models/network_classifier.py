@@ -109,6 +109,11 @@ class NetworkClassifier(EpochClassifier):
         return self.networks_[0].tuned()
 
     @property
+    def holds_out_each(self) -> bool:
+        """Whether every training patient is held out by one member, and chooses nothing there."""
+        return self.members > 1 and (self.snapshots > 1 or self.selection == "last")
+
+    @property
     def chosen_(self) -> dict[str, Any]:
         """Numbers of the epochs whose weights were kept."""
         self.check_fitted()
@@ -147,8 +152,7 @@ class NetworkClassifier(EpochClassifier):
             prior = prior_log_odds(labels, sides[0][0], data.counts, self._settings())
             self.calibration_ = PatientCalibration.moved(prior, self.threshold_)
         self.classes_ = np.array([0, 1])
-        if len(sides) > 1 and (self.snapshots > 1 or self.selection == "last"):
-            # No epoch was chosen on them. Each fold of them is calibrated on the others.
+        if len(sides) > 1 and self.holds_out_each:  # each fold of them is calibrated on the others
             self.inner_oof_ = np.full(len(bags), self.threshold_)
             for _, held_out in sides:
                 own, others = (known[np.isin(known, held_out, invert=other)] for other in (False, True))
@@ -225,6 +229,14 @@ class NetworkClassifier(EpochClassifier):
                 found=f"{self.members} members, {self.snapshots} snapshots",
                 allowed="1 of each",
                 remedy="Add snapshots=1 or members=1 to the recipe's settings.",
+            )
+
+        if self.optimistic and self.unit == "cell" and getattr(self, "pooling", None) == "vote":
+            raise InputError(
+                'selection "scored-fold" has no calibration to tell what a majority of votes is worth',
+                found="pooling=vote",
+                allowed="pooling=logit, pooling=probability",
+                remedy="Add one of them to the recipe's settings.",
             )
 
     def _sides(

@@ -76,6 +76,6 @@ def _shown(
     if not isinstance(recipe, EpochClassifier):
         yield None, None
         return
-    epochs = recipe.all_epochs * (1 if recipe.members > 1 else 1 + inner_folds(y))
+    epochs = recipe.all_epochs * (1 if recipe.holds_out_each else 1 + inner_folds(y))
     with training_shown(progress, track, name, "all patients", epochs) as watches:
         yield watches

@@ -57,7 +57,10 @@ def training(found: Ladder) -> tuple[Training, ...]:
 
 
 def _training(found: OutOfFold, title: str) -> Training:
-    settings = create_model(found.recipe).get_params(deep=False)
+    model = create_model(found.recipe)
+    settings = model.get_params(deep=False)
+    # What heads on numbers have no choice of is no parameter of theirs.
+    settings |= {name: getattr(model, name, "patient") for name in ("unit", "balance_by")}
     rule = RULES[settings["selection"]] if settings["snapshots"] == 1 else SNAPSHOTS
     if settings["members"] > 1:
         rule += MEMBERS
@@ -104,6 +107,9 @@ def _balancing(settings: Mapping[str, Any], counts: Sequence[BalanceCounts | Non
         reactive=f"{weights[0]:.2f}",
         malignant=f"{weights[1] * (settings['positive_weight'] or 1):.2f}",
     )
+    weight = settings["positive_weight"] or 1.0
+    if weight != 1 and settings["balance"] != "class-weights":
+        how += f" Besides, in the loss malignant ones counted {weight:g} times."
     if most := settings["cells_per_patient"]:
         how += f" Of each patient at most {most} cells were drawn."
     return Balancing(

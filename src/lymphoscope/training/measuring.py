@@ -37,17 +37,19 @@ def training_loss(
 
 
 def counted_labels(y: IntArray, patients: IntArray, counts: IntArray, settings: TrainingSettings) -> IntArray:
-    """Labels of what balancing counts: of `patients`, or of the cells that each gives an epoch.
+    """Labels of what balancing counts: of `patients` with cells, or of the cells that each gives an epoch.
 
     `y` and `counts`, labels and numbers of cells, are those of all patients, (n,).
     """
-    return y[patients] if settings.balance_by == "patient" else shown_labels(y, patients, counts, settings)
+    if settings.balance_by == "patient":
+        return y[patients[counts[patients] > 0]]
+    return shown_labels(y, patients, counts, settings)
 
 
 def shown_labels(y: IntArray, patients: IntArray, counts: IntArray, settings: TrainingSettings) -> IntArray:
-    """Labels of what an epoch shows the network: of `patients`, or of the cells that each gives."""
+    """Labels of what an epoch shows the network: of `patients` who have cells, or of those cells."""
     if settings.unit == "patient":
-        return y[patients]
+        return y[patients[counts[patients] > 0]]
     most = settings.cells_per_patient
     given = counts[patients] if most is None else np.minimum(counts[patients], most)
     return np.repeat(y[patients], given)

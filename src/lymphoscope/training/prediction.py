@@ -18,8 +18,8 @@ from lymphoscope.training.settings import Pooling, TrainingSettings
 
 IntArray = npt.NDArray[np.int64]
 
-_ROWS_AT_ONCE = 1 << 14
-"""Rows of cells that bags without one of their cells may take together."""
+_NUMBERS_AT_ONCE = 1 << 23
+"""Features of cells that bags without one of their cells may take together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,8 @@ def predict_features(
             (network.features if settings.unit == "patient" else network)(images, clinical)
             for images in _versions(cells, settings, versions)
         ]
-        out.append(torch.stack(given).mean(0))
+        more_places = settings.unit == "patient" and getattr(network, "by_place", False)
+        out.append(torch.cat(given, dim=1) if more_places else torch.stack(given).mean(0))
     return torch.cat(out)
 
 
@@ -197,7 +198,7 @@ def _without_each(network: Any, cells: Tensor, clinical: Tensor) -> Tensor:
         return torch.as_tensor(network.bags(torch.zeros_like(cells), packing, clinical[None]))
     others = torch.arange(n, device=device).expand(n, n)[~torch.eye(n, dtype=torch.bool, device=device)]
     logits = []
-    for part in torch.split(others.view(n, n - 1), max(1, _ROWS_AT_ONCE // n)):
+    for part in torch.split(others.view(n, n - 1), max(1, _NUMBERS_AT_ONCE // cells.numel())):
         packing = Packing(torch.full((len(part),), n - 1, device=device))
         logits.append(network.bags(cells[part.flatten()], packing, clinical.expand(len(part), -1)))
     return torch.cat(logits)

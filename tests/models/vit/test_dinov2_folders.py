@@ -196,6 +196,8 @@ def test_a_model_in_the_cache_is_taken_by_name(
     save_dinov2(model, cache / "snapshots" / "0a1b")
     again = load_dinov2("nobody/tiny").state_dict()
     assert all(torch.equal(value, again[name]) for name, value in model.state_dict().items()) and not asked
+    assert load_dinov2("nobody/tiny", download=True).state_dict().keys() == again.keys() and asked
+    asked.clear()
     assert (encoder := create_encoder("nobody/tiny")).name == "tiny" and not asked
     assert encoder.width == 2 * model.config.hidden_size
 

@@ -107,9 +107,9 @@ class LogSumExp(RowLogitHead):
 class LogitMap(RowLogitHead):
     """z = Σ_i σ(s_i) s_i / Σ_i σ(s_i) with s_i = vᵀ x_i + b: rows count by how malignant they look.
 
-    On a convolutional network rows are the places of the last maps of all cells, so that s is what a 1 × 1
-    convolution gives (a logit map). The weights are the softmax of log σ(s_i), so that they do not vanish
-    together.
+    On a network that ends in a global average rows are the places of the last maps of all cells, so that s
+    is what a 1 × 1 convolution gives (a logit map). The weights are the softmax of log σ(s_i), so that they
+    do not vanish together.
     """
 
     by_place = True

@@ -45,6 +45,8 @@ class CellNetwork(nn.Module, ABC):
     takes_clinical : whether the clinical values change the result.
     features_take_clinical : whether they change `features` already.
     averages : a patient is the head of the mean features of its cells; else `bags` says what it is.
+    by_place : features of a cell are those of its places side by side, so that turned versions of it are not
+        averaged but more places.
     frozen_features : `features` is not trained: its parameters require no gradient, its modules stay in
         `eval()` whatever `train()` says, and what it gives may be computed once.
     looks_first : `first_look` is to be called.
@@ -56,6 +58,7 @@ class CellNetwork(nn.Module, ABC):
     takes_clinical: bool
     features_take_clinical: bool = False
     averages: bool = True
+    by_place: bool = False
     frozen_features: bool = False
     looks_first: bool = False
     built_from_weights: bool = False

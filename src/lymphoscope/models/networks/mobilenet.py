@@ -66,10 +66,15 @@ class MobileNet(CellNetwork):
 
     def features(self, images: Tensor, clinical: Tensor) -> Tensor:
         """Global average of the last map, (n, n_features)."""
+        return self.maps(images, clinical).mean(dim=(2, 3))
+
+    def maps(self, images: Tensor, clinical: Tensor) -> Tensor:
+        """The last map, (n, n_features, s, s)."""
         if self.takes_clinical:
             planes = clinical[:, :, None, None].expand(-1, -1, *images.shape[2:])
             images = torch.cat([images, planes.to(images)], dim=1)
-        return self.convolutions(images).mean(dim=(2, 3))
+        found: Tensor = self.convolutions(images)
+        return found
 
     def head(self, features: Tensor, clinical: Tensor) -> Tensor:
         """One linear layer on the features, (n, 2)."""

@@ -109,7 +109,12 @@ class FrozenResNet(CellNetwork):
 
     def features(self, images: Tensor, clinical: Tensor) -> Tensor:
         """Global average of the backbone's last map, (n, n_features)."""
-        return self.backbone(images).mean(dim=(2, 3))
+        return self.maps(images, clinical).mean(dim=(2, 3))
+
+    def maps(self, images: Tensor, clinical: Tensor) -> Tensor:
+        """The backbone's last map, (n, n_features, s, s)."""
+        found: Tensor = self.backbone(images)
+        return found
 
     def head(self, features: Tensor, clinical: Tensor) -> Tensor:
         """Sum of the two terms, as logits (0, z), (n, 2)."""
