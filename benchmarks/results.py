@@ -153,9 +153,11 @@ def key_of(request: dict[str, Any]) -> str:
 
 
 def encoder_text(request: dict[str, Any]) -> str:
-    """Name and hash of the encoder."""
+    """Name and hash of the encoder that gave the numbers, or hash of the weights that training began with."""
     encoder = request["encoder"]
-    return f"{encoder['name']} {encoder['sha256'][:12]}" if encoder else ""
+    if encoder:
+        return f"{encoder['name']} {encoder['sha256'][:12]}"
+    return f"weights {request['weights'][:12]}" if request.get("weights") else ""
 
 
 def encoder_of(folder: Path, options: argparse.Namespace) -> str:

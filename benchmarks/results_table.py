@@ -77,7 +77,8 @@ class Row:
     jobs, threads : processes, and threads of each.
     load : of the machine when the row was begun.
     fingerprint : of the cohort's content; code : of the code that measured the row.
-    encoder : name and hash of what gave the numbers of cells that are not measured.
+    encoder : name and hash of what gave the numbers of cells that are not measured, or hash of the weights
+        that training began with.
     key : of everything that was asked; a row with the same key is not measured again.
     """
 
