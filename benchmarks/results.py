@@ -60,7 +60,7 @@ from lymphoscope.pipeline.preparation import Prepared, default_cache, prepare
 from network_trials import image_recipes, needs_weights
 from process_memory import watched
 from results_row import code_hash, versions
-from results_table import Row, Table, check, read, versions_text, write
+from results_table import OPTIMISTIC, Row, Table, check, read, versions_text, write
 
 HOLDOUT = ("vgg16", "vgg19", "resnet34", "dinov2-adaptformer")
 """Recipes that are measured on a single hold-out, unless all folds are asked for."""
@@ -131,12 +131,15 @@ def row_of(request: dict[str, Any], learned: dict[str, float]) -> Row:
 def judged(row: Row, learned: dict[str, float]) -> Row:
     """The row of a network or a head with what the aim of its cohort says; as it is where there is no aim.
 
-    And that of the clinical values alone, beside which a yes of those that see them too must be read.
+    And that of the clinical values alone, beside which a yes of those that see them too must be read. Of rows
+    whose scored patients chose the epoch nothing is said.
     """
     aim, info = learned.get(row.cohort), recipe_info(row.recipe)
     trained = info.cell_input == "images" or info.estimator == "MilClassifier" or row.recipe == CLINICAL
     if aim is None or row.auc_low is None or not trained:
         return row
+    if OPTIMISTIC in row.protocol:
+        return replace(row, learned="")
     return replace(row, learned="yes" if row.auc_low > aim else "no")
 
 
