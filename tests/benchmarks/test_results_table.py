@@ -133,6 +133,25 @@ def test_the_table_that_is_kept_is_as_the_program_wrote_it(table_of: ModuleType)
     assert table_of.check(BENCHMARKS / "results" / "networks.md") == []
 
 
+@pytest.mark.parametrize(
+    ("recipe", "protocol", "learned"),
+    [
+        ("cnn-baseline@fast", "5 folds", "yes"),
+        ("clinical", "5 folds", "yes"),
+        ("morphology", "5 folds", ""),
+        ("cnn-baseline@fast:selection=scored-fold", "5 folds, optimistic", ""),
+    ],
+)
+def test_only_what_was_honestly_trained_and_the_clinical_values_are_judged(
+    recipe: str, protocol: str, learned: str, table_of: ModuleType
+) -> None:
+    import results
+
+    row = table_of.Row(recipe, "dev", protocol, "measured", auc=0.8, auc_low=0.7, auc_high=0.9)
+    assert results.judged(row, {"dev": 0.6}).learned == learned
+    assert results.judged(row, {"strong": 0.9}).learned == ""
+
+
 def test_networks_are_held_against_the_reference(table_of: ModuleType) -> None:
     numbers = {"status": "measured", "train_s": 1.0, "wall_s": 1.0, "peak_mb": 1, "code": "0"}
     rows = tuple(
