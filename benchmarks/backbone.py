@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from lymphoscope.files import atomic_path, sha256_file
 from lymphoscope.pipeline.preparation import default_cache, prepare
-from network_trials import image_model, network_of
+from network_trials import backbone_state, image_model, network_of
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     model = image_model(options.recipe)
-    if not network_of(model).pretrained_parts():
+    if not backbone_state(network_of(model)):
         raise SystemExit(f"{options.recipe} has no backbone of a published kind")
     prepared = prepare(options.cohort, cache=options.cache or default_cache(), jobs=options.threads)
     bags = prepared.bags_for(model, jobs=options.threads)[prepared.labelled]
@@ -45,12 +45,7 @@ def main() -> None:
         prepared.labels,
         watch=lambda epoch: print(epoch.number, f"{epoch.training.loss:.3f}", flush=True),
     )
-    parts = model.networks_[-1].pretrained_parts() or {}
-    state = {
-        start + name: value.contiguous()
-        for start, part in parts.items()
-        for name, value in part.state_dict().items()
-    }
+    state = backbone_state(model.networks_[-1])
     with atomic_path(options.out) as temporary:
         save_file(state, temporary)
     print(f"{options.out}: {len(state)} tensors, sha256 {sha256_file(options.out)[:12]}")

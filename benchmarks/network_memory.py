@@ -28,6 +28,7 @@ from lymphoscope.cohort.splits import repeated_stratified
 from lymphoscope.files import write_json
 from network_trials import (
     CHALLENGE_PATIENTS,
+    backbone_state,
     bags_of,
     begin,
     challenge_bag_sizes,
@@ -48,9 +49,8 @@ FROZEN = "frozen-resnet34"
 
 def checkpoint(recipe: str, folder: Path) -> str:
     """Weights with the names of a published checkpoint, drawn at random."""
-    parts = network_of(image_model(recipe)).pretrained_parts() or {}
-    state = {start + key: value for start, part in parts.items() for key, value in part.state_dict().items()}
-    save_file(state, path := folder / f"{recipe}.safetensors")
+    path = folder / f"{recipe}.safetensors"
+    save_file(backbone_state(network_of(image_model(recipe))), path)
     return str(path)
 
 

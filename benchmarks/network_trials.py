@@ -102,6 +102,15 @@ def network_of(model: ImageClassifier) -> CellNetwork:
     return create_network(model.network, model.width, model.image_size)
 
 
+def backbone_state(network: CellNetwork) -> dict[str, Tensor]:
+    """Its backbone under the names of a published checkpoint; nothing where none is published."""
+    return {
+        start + name: value.contiguous()
+        for start, part in (network.pretrained_parts() or {}).items()
+        for name, value in part.state_dict().items()
+    }
+
+
 def settings_of(model: ImageClassifier) -> TrainingSettings:
     """How it trains: what it gives the loop itself."""
     return model._settings()

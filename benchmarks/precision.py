@@ -127,9 +127,8 @@ def main() -> None:
         rows.append(row)
         for task in ("train", "predict"):
             plain, *others = (row[task][name] for name in VARIANTS)
-            cells = "".join(
-                f"{each['ratio']:{width}.2f}×" for each, width in zip(others, (15, 19), strict=True)
-            )
+            first, second = (f"{each['ratio']:.2f}×" for each in others)
+            cells = f"{first:>16}{second:>20}"
             chosen = row["chosen"] if task == "train" else ""
             print(f"{recipe if task == 'train' else '':26}{task:8}{plain['per_s']:9.1f}{cells}   {chosen}",
                   flush=True)  # fmt: skip

@@ -67,7 +67,8 @@ HOLDOUT = ("vgg16", "vgg19", "resnet34", "dinov2-adaptformer")
 
 CLINICAL, SINGLE = "clinical", "hold-out"
 HOLDOUT_SHARE = 0.4
-"""More than a fold: the interval of a single one is as wide as its patients are few."""
+"""An interval counts those tested by the share of all that were trained on, so that 0.4 of them count as 0.24
+of all and a fifth as 0.16; five folds count as 0.8."""
 
 
 # --- all rows -----------------------------------------------------------------------------------------------
@@ -238,7 +239,7 @@ def asked(options: argparse.Namespace) -> list[tuple[str, Path, bool]]:
             continue
         if "weights=" in row.recipe or "encoder=" in row.recipe:
             print(
-                f"{row.cohort} {row.recipe}: left as it is; --again --recipe, with the place of its weights"
+                f"{row.cohort} {row.recipe}: left; --again --recipe names it, with the place of its weights"
             )
             continue
         found.append((row.recipe, folders[row.cohort], row.protocol.startswith(SINGLE)))

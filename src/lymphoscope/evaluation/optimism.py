@@ -39,8 +39,8 @@ def _gain(honest: Evaluation, optimistic: Evaluation, zone: Zone) -> Comparison:
     unclear = not found.told_apart
     return replace(
         found,
-        sentence=f"Choosing the epoch on the patients that are scored "
-        f"moves the balanced accuracy of {honest.recipe} by {difference.estimate:+.3f} on "
+        sentence="Choosing the epoch on the patients that are scored moves "
+        f"the balanced accuracy of {honest.recipe} by {difference.estimate:+.3f} on "
         f"{patients_in_words(found.n_malignant, found.n_reactive, zone)}, {difference.level:.0%} interval "
         f"{difference.low:+.3f} to {difference.high:+.3f}: "
         + (

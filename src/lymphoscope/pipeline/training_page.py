@@ -101,13 +101,12 @@ def _balancing(settings: Mapping[str, Any], counts: Sequence[BalanceCounts | Non
         return None
     by_patient = settings["unit"] == "patient" or settings["balance_by"] == "patient"
     counted = _mean(known, "patients_before" if by_patient else "cells_after")
-    weights = [sum(counted) / (2 * each) for each in counted]
+    even, weight = [sum(counted) / (2 * each) for each in counted], settings["positive_weight"] or 1.0
     how = BALANCING[settings["balance"]].format(
         by="patients" if by_patient else "cells",
-        reactive=f"{weights[0]:.2f}",
-        malignant=f"{weights[1] * (settings['positive_weight'] or 1):.2f}",
+        reactive=f"{even[0]:.2f}",
+        malignant=f"{even[1] * weight:.2f}",
     )
-    weight = settings["positive_weight"] or 1.0
     if weight != 1 and settings["balance"] != "class-weights":
         how += f" Besides, in the loss malignant ones counted {weight:g} times."
     if most := settings["cells_per_patient"]:

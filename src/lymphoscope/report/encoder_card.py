@@ -19,8 +19,8 @@ from lymphoscope.encoders.labelled_cells import CELL_TYPE
 from lymphoscope.encoders.multitask import macro_f1_interval
 from lymphoscope.errors import InputError
 from lymphoscope.files import atomic_directory, sha256_json, write_bytes, write_text
-from lymphoscope.report.encoder_controls import Card, controls, words
-from lymphoscope.report.encoder_figures import confusion_figure, reliability_figure
+from lymphoscope.report.encoder_controls import Card, controls
+from lymphoscope.report.encoder_figures import confusion_figure, reliability_figure, words
 
 _PBC = """\
 | what | by whom | licence |

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lymphoscope.encoders.labelled_cells import CELL_TYPE
+from lymphoscope.report.encoder_figures import words
 
 Card = Mapping[str, Any]
 
@@ -102,8 +103,3 @@ def _first(value: float, *meanings: tuple[float, str]) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.2f}".replace("-", "−")
-
-
-def words(name: str) -> str:
-    """The name of a task, an answer or a setting as it is read."""
-    return name.replace("_", " ")

@@ -41,7 +41,7 @@ def confusion_figure(classes: Sequence[str], confusion: Sequence[Sequence[int]],
     """
     counts = np.asarray(confusion, dtype=np.int64)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = [_words(each) for each in classes]
+    names = [words(each) for each in classes]
     with house_style():
         figure = new_figure(min(PAGE_WIDTH, 48 + 15 * len(names)), 32 + 9 * len(names))
         axes = figure.subplots()
@@ -78,7 +78,7 @@ def reliability_figure(calibration: Mapping[str, Mapping[str, Any]], description
         panels = figure.subplots(down, _ACROSS, sharex=True, sharey=True, squeeze=False)
         for axes, (task, found) in zip(panels.flat, calibration.items(), strict=False):
             _reliability(axes, found["reliability"])
-            axes.set_title(_words(task), fontsize=7.5)
+            axes.set_title(words(task), fontsize=7.5)
         for axes in panels.flat[len(calibration) :]:
             axes.set_visible(False)
         figure.supxlabel("Mean confidence of the cells of a bin", fontsize=8, color=INK)
@@ -98,5 +98,6 @@ def _reliability(axes: Axes, bins: Sequence[Sequence[float]]) -> None:
     axes.set(xlim=(0.2, 1.02), ylim=(0, 1.02), xticks=[0.25, 0.5, 0.75, 1], yticks=[0, 0.5, 1])
 
 
-def _words(name: str) -> str:
+def words(name: str) -> str:
+    """The name of a task, an answer or a setting as it is read."""
     return name.replace("_", " ")
