@@ -272,11 +272,20 @@ def _section(cohort: str, rows: list[Row]) -> str:
         "MB",
         "Epoch",
     )
-    lines = [f"## {cohort}\n", f"Content {rows[0].fingerprint}. Tested by {'; by '.join(sorted(tested))}.\n"]
+    lines = [f"## {cohort}\n", f"{_contents(rows)} Tested by {'; by '.join(sorted(tested))}.\n"]
     lines += ["| " + " | ".join(head) + " |", "|---|---|---|---|---|---|--:|--:|---|--:|--:|--:|---|"]
     reference = next((row for row in rows if row.recipe == REFERENCE), None)
     lines += ["| " + " | ".join(_cells(row, reference)) + " |" for row in rows]
     return "\n".join([*lines, *_reading(rows, reference)]) + "\n"
+
+
+def _contents(rows: Iterable[Row]) -> str:
+    """What the cohort's photographs and table were: of several, how many rows saw each."""
+    seen = Counter(row.fingerprint for row in rows)
+    if len(seen) == 1:
+        return f"Content {next(iter(seen))}."
+    each = ", ".join(f"{content} ({counted(n, 'row')})" for content, n in sorted(seen.items()))
+    return f"Contents {each}: a plan has several where processors of different kinds painted it."
 
 
 def _reading(rows: Iterable[Row], reference: Row | None) -> Iterable[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -243,3 +244,11 @@ def test_the_limit_of_a_network_follows_from_what_it_makes_of_its_own_patients(
 ) -> None:
     assert table_of.Row("x", "cohort", "", "measured", ba=ba, fitted_ba=fitted_ba).limit == limit
     assert table_of.Row("x", "cohort", "", "measured", ba=ba).limit == ""
+
+
+def test_rows_of_another_content_are_counted(smoke_table: Path, table_of: ModuleType) -> None:
+    table, _ = table_of.read(smoke_table)
+    assert f"Content {table.rows[0].fingerprint}. Tested" in table_of.markdown(table)
+    other = replace(table.rows[0], recipe="cnn-baseline@smoke", fingerprint="0" * 12)
+    page = table_of.markdown(replace(table, rows=(*table.rows, other)))
+    assert f"Contents 000000000000 (1 row), {table.rows[0].fingerprint} (2 rows)" in page

@@ -26,7 +26,8 @@ class SyntheticPlan:
     patients, test : labelled and unlabelled patients, together at most 10 million / `cells`.
     cells : median photographs per patient, at most 10,000; the range scales with it (16 to 198 at the
         default of 66).
-    seed : the same plan and seed give the same bytes.
+    seed : the same plan and seed give the same bytes on processors of one kind; on another, the same but for
+        some levels in one of about ten thousand values of the photographs.
     prevalence : share of malignant patients among the labelled and among the test patients, exact up to
         rounding.
     age_shift : mean age of malignant minus reactive patients, years.
