@@ -12,8 +12,8 @@ as CSV and Markdown; both carry the SHA-256 of the rows and the last command.
 
 Recipes on photographs run with `--budget`; the reference ladder stands above them, on the same folds. The
 encoder of a cohort made of cells that the shipped one has seen is named with `--encoder COHORT=FOLDER`, also
-for recipes that go on training it; rows where it has seen them say "encoder not held out". VGG, ResNet-34 and
-DINOv2 are measured on a single hold-out of two fifths of the patients, because five folds of them take too
+for recipes that go on training it; rows where it has seen them say "encoder not held out". VGG and
+ResNet-34 are measured on a single hold-out of two fifths of the patients, because five folds of them take too
 long; their rows say so, and cannot be compared with the others closely. `--all-folds` takes the time.
 Recipes that need weights which somebody brings are listed, not measured, unless `--recipe NAME:weights=PATH`
 brings them.
@@ -62,7 +62,7 @@ from process_memory import watched
 from results_row import code_hash, versions
 from results_table import OPTIMISTIC, Row, Table, check, read, versions_text, write
 
-HOLDOUT = ("vgg16", "vgg19", "resnet34", "dinov2-adaptformer")
+HOLDOUT = ("vgg16", "vgg19", "resnet34")
 """Recipes that are measured on a single hold-out, unless all folds are asked for."""
 
 CLINICAL, SINGLE = "clinical", "hold-out"
