@@ -48,13 +48,12 @@ from lymphoscope.evaluation.pieces import describe_model
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.files import sha256_json
 from lymphoscope.models.base import EpochClassifier
+from lymphoscope.models.named_settings import public_name, with_settings
 from lymphoscope.models.registry import (
     create_model,
     list_models,
-    public_name,
     recipe_info,
     with_budget,
-    with_settings,
 )
 from lymphoscope.pipeline.preparation import Prepared, default_cache, prepare
 from network_trials import image_recipes, needs_weights

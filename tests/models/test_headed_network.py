@@ -7,10 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from lymphoscope.errors import InputError
+from lymphoscope.models.base import EpochClassifier
 from lymphoscope.models.conformance import example_bags
 from lymphoscope.models.headed_network import headed
 from lymphoscope.models.networks.base import CellNetwork, create_network
 from lymphoscope.models.registry import create_model
+from lymphoscope.pipeline import page
 from lymphoscope.training.augmentation import prepare
 from lymphoscope.training.packing import Packing
 from lymphoscope.training.prediction import CellData, predict_features
@@ -91,3 +94,32 @@ def test_a_logit_map_is_trained_and_kept_as_any_other_model() -> None:
     again = create_model("resnet18", **settings).load_state(model.state())
     assert (again.predict_proba(bags) == model.predict_proba(bags)).all()
     assert model.cell_evidence(bags).shape == (len(bags.cells),)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ("cnn-baseline:fusion=gate", "no head"),
+        ("mixture-of-experts:head=abmil", "has no place for a head"),
+        ("resnet18:head=nonsense", "nonsense"),
+        ("resnet18:head=abmil", "unit cell"),
+    ],
+)
+def test_a_head_or_fusion_that_would_do_nothing_is_refused(recipe: str, words: str) -> None:
+    model = create_model(recipe)
+    assert isinstance(model, EpochClassifier)
+    with pytest.raises(InputError, match=words):
+        model.check_network()
+
+
+def test_a_head_without_fusion_is_said_to_leave_the_clinical_values_out() -> None:
+    bare, fused = (f"resnet18:unit=patient,head=logitmap,fusion={way}" for way in ("none", "additive"))
+    assert page.clinical_values_left_out(create_model(bare), bare)
+    assert page.set_otherwise(create_model(bare), bare) == (
+        "Here a head of multiple-instance learning, “logitmap”, makes a patient of its cells.",
+        "Here age, count and sex are left out.",
+    )
+    assert len(page.set_otherwise(create_model(fused), fused)) == 1
+    for plain in ("resnet18", "cnn-baseline", "mil-abmil", "clinical", "morphology"):
+        assert page.set_otherwise(create_model(plain), plain) == ()
+    assert page.clinical_values_left_out(create_model("mixture-of-experts:gate=cells"), "mixture-of-experts")

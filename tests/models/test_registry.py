@@ -9,11 +9,11 @@ import pytest
 from lymphoscope import models
 from lymphoscope.errors import InputError
 from lymphoscope.models import registry
+from lymphoscope.models.named_settings import public_name
 from lymphoscope.models.registry import (
     create_model,
     estimator_class,
     list_models,
-    public_name,
     recipe_info,
     recipe_of,
     with_budget,

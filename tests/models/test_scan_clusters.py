@@ -274,6 +274,8 @@ def test_shrunk_photographs_and_another_backbone_work() -> None:
     ("settings", "words"),
     [
         ({"merged_clusters": 7}, "merged into fewer"),
+        ({"network": "nonsense"}, "nonsense"),
+        ({"network": "dinov2"}, "weights"),
         ({"clusters": 500}, "as many cells"),
         ({"classifiers": ("VotingClassifier",)}, "cannot be compared"),
         ({"classifiers": ("Oracle",)}, "cannot be compared"),
@@ -283,6 +285,9 @@ def test_what_cannot_be_learned_is_refused_before_learning(settings: dict[str, A
     bags, y = planted(8)
     with pytest.raises(InputError, match=words):
         smoke(**settings).fit(bags, y)
+    if "clusters" not in settings:  # how many cells there are nobody knows yet
+        with pytest.raises(InputError, match=words):
+            smoke(**settings).check_settings()
 
 
 def test_numbers_in_place_of_photographs_are_refused() -> None:

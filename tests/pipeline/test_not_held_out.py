@@ -25,7 +25,8 @@ from lymphoscope.encoders.supervised import SupervisedSettings
 from lymphoscope.encoders.trained import train_encoder
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.models.auto import looks_at_an_encoder
-from lymphoscope.models.registry import create_model, public_name
+from lymphoscope.models.named_settings import public_name
+from lymphoscope.models.registry import create_model
 from lymphoscope.pipeline import page
 from lymphoscope.pipeline.evaluate import evaluate_cohort
 from lymphoscope.pipeline.plan import RunPlan

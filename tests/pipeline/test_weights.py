@@ -82,6 +82,15 @@ def test_numbers_carry_the_hash_of_their_weights(tiny_cohort: Path, cache: Path,
     assert found == {NAME.format("resnet34.safetensors"): sha256_file(weights)}
 
 
+def test_weights_whose_files_are_called_alike_are_not_measured_together(
+    tiny_cohort: Path, cache: Path, tmp_path: Path
+) -> None:
+    names = [NAME.format(checkpoint(tmp_path / str(seed) / "w.safetensors", seed)) for seed in (0, 1)]
+    prepared = prepare(tiny_cohort, ReadOptions(min_cells=4), cache=cache, jobs=1)
+    with pytest.raises(InputError, match="the same name in the results"):
+        evaluate_cohort(prepared, Protocol(folds=2, repeats=1, bootstrap=100), names)
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -43,10 +43,17 @@ def test_two_networks_have_figures_of_their_own(content: ReportContent) -> None:
 def test_four_panels_a_thin_line_a_fold_and_a_circle_where_it_stopped() -> None:
     training = example_training(folds=3, epochs=8)
     svg = training_figures.curves_figure(training, "curves")
-    for word in ("Loss", "Balanced accuracy", "Sensitivity (TPR)", "Specificity (TNR)", "Epoch", "one fold"):
+    for word in (
+        "Loss",
+        "Balanced accuracy",
+        "Sensitivity (TPR)",
+        "Specificity (TNR)",
+        "Epoch",
+        "one training",
+    ):
         assert f">{word}<" in svg
     lone = training_figures.curves_figure(replace(training, folds=training.folds[:1]), "curves")
-    assert "one fold" not in lone
+    assert "one training" not in lone
     assert "mean" not in lone
     assert lone.count("<path") < svg.count("<path")
     again = training_figures.curves_figure(training, "curves")
@@ -78,10 +85,19 @@ def test_caption_says_which_epochs_were_kept() -> None:
     training = example_training(12, 10)
     kept = [epoch for fold in training.folds for epoch in fold.chosen]
     text = curves_caption(training, 10)
-    assert "Of 12 folds the first 10 are drawn" in text
-    assert f"{min(kept)}" in text
+    assert "Of 12 trainings the first 10 are drawn" in text
+    assert f"Open circle: the epoch that was kept of each training ({min(kept)} to {max(kept)})." in text
     same = replace(training, folds=(training.folds[0],))
-    assert f"(epoch {kept[0]})" in curves_caption(same, 10)
+    assert f"Open circle: the epoch that was kept (epoch {kept[0]})." in curves_caption(same, 10)
+
+
+def test_caption_of_snapshots_names_every_epoch_that_was_kept() -> None:
+    folds = tuple(replace(fold, chosen=(2, 4, 6)) for fold in example_training().folds)
+    text = curves_caption(replace(example_training(), folds=folds), 10)
+    assert "Open circles: the epochs that were kept of each training (2, 4, 6)." in text
+    folds = (replace(folds[0], chosen=(3, 5)), *folds[1:])
+    text = curves_caption(replace(example_training(), folds=folds), 10)
+    assert "Open circles: epochs that were kept, several of each training (2 to 6)." in text
 
 
 def test_bars_show_the_counts_before_and_after() -> None:
@@ -115,6 +131,13 @@ def test_an_optimistic_rung_says_so_wherever_its_number_stands(content: ReportCo
     assert "Dashed: optimistic" not in render_report(content)
     unclear = replace(ladder, optimism=(replace(gain, overall=Interval(0.05, -0.01, 0.09)),))
     assert "cannot tell it from nothing" in render_report(replace(content, ladder=unclear))
+    worse = render_report(
+        replace(
+            content, ladder=replace(ladder, optimism=(replace(gain, overall=Interval(-0.06, -0.1, -0.02)),))
+        )
+    )
+    assert "held out within the training patients chose better" in worse
+    assert "No new patient will see any of it" not in worse
 
 
 def test_a_probability_without_interval_is_not_given_one(content: ReportContent) -> None:

@@ -326,9 +326,11 @@ def _trained(name: str, budget: str, device: str, weights: Path | None) -> str:
     from lymphoscope.cli.console import console
     from lymphoscope.encoders.kept import CARD, CELLS, SOURCES
     from lymphoscope.models.base import EpochClassifier
-    from lymphoscope.models.registry import create_model, recipe_info, with_budget, with_settings
+    from lymphoscope.models.named_settings import named_settings, with_settings
+    from lymphoscope.models.registry import FULL_BUDGET, create_model, recipe_info, with_budget
 
-    takes_weights = "weights" in create_model(name).get_params(deep=False)
+    takes = create_model(name).get_params(deep=False)
+    takes_weights = "weights" in takes
     if weights and not takes_weights:
         console.print(f"{escape(name)} takes no weights: it is as it would be without --weights.")
     if weights and takes_weights and (weights / CARD).is_file() and not (weights / CELLS).is_file():
@@ -336,11 +338,14 @@ def _trained(name: str, budget: str, device: str, weights: Path | None) -> str:
             f"{escape(weights.name)} has learned from the cells that {escape(str(weights / SOURCES))} lists, "
             "and cannot know them again. If this cohort is made of some of them, its numbers are flattered."
         )
-    if recipe_info(name).cell_input == "images":
-        settings = {"device": device} if device != "auto" else {}
-        settings |= {"weights": str(weights)} if weights and takes_weights else {}
-        name = with_settings(with_budget(name, budget), settings)
+    settings = {"device": device} if device != "auto" and "device" in takes else {}
+    settings |= {"weights": str(weights)} if weights and takes_weights else {}
+    named = named_settings(name)  # what a name says is meant for that recipe, and the options for the others
+    settings = {key: value for key, value in settings.items() if key not in named}
+    known = {*recipe_info(name).budgets, FULL_BUDGET}
+    name = with_settings(with_budget(name, budget) if budget in known else name, settings)
     model = create_model(name)
+    model.check_settings()
     if isinstance(model, EpochClassifier):
         begins = model.check_network()
         if begins.weights_sha256:
@@ -352,9 +357,11 @@ def _trained(name: str, budget: str, device: str, weights: Path | None) -> str:
 
 def _repeats(repeats: int | None, recipes: list[str]) -> int:
     """Ten rounds of folds where recipes are quick, one where networks are trained."""
-    from lymphoscope.models.registry import recipe_info
+    from lymphoscope.models.base import EpochClassifier
+    from lymphoscope.models.registry import create_model
 
-    slow = any(recipe_info(name).cell_input == "images" for name in recipes)
+    models = [create_model(name) for name in recipes]
+    slow = any(isinstance(model, EpochClassifier) or model.cell_input == "images" for model in models)
     return repeats or (1 if slow else 10)
 
 

@@ -195,6 +195,14 @@ def _from_folder(folder: Path) -> nn.Module:
 
 def _config(library: Any, folder: Path) -> Any:
     """The configuration in `folder`; one without registers becomes one with 0 of them."""
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            "this folder holds no DINOv2",
+            file=folder,
+            found="no config.json",
+            allowed="config.json and model.safetensors, as transformers saves a Dinov2WithRegistersModel",
+            remedy="Name the folder of a model, or a file of weights as DINOv2 or DinoBloom publishes it.",
+        )
     fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     kind = fields.get("model_type")
     if kind not in _KINDS:

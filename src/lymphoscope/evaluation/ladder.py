@@ -18,8 +18,9 @@ from lymphoscope.evaluation.pieces import bags_fingerprint
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.evaluation.results import Evaluation, Zone
 from lymphoscope.models.base import BagClassifier
+from lymphoscope.models.named_settings import public_name
 from lymphoscope.models.patient_space import has_numbers, require_numbers
-from lymphoscope.models.registry import create_model, public_name, recipe_info
+from lymphoscope.models.registry import create_model, recipe_info
 from lymphoscope.stats.comparison import Comparison
 
 Inputs = Literal["rules", "clinical", "images", "both"]

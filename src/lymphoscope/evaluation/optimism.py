@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from lymphoscope.evaluation.evaluator import compare, patients_in_words
 from lymphoscope.evaluation.results import Evaluation, Zone
-from lymphoscope.models.registry import create_model, with_settings
+from lymphoscope.models.named_settings import named_settings, with_settings
+from lymphoscope.models.registry import create_model
 from lymphoscope.stats.comparison import Comparison
 
 
@@ -26,9 +27,21 @@ def honest_recipe(name: str) -> str:
 
 def measured_optimism(found: Sequence[Evaluation], zones: Sequence[Zone]) -> tuple[Comparison, ...]:
     """For every optimistic recipe that was also measured honestly: the first minus the second, per zone."""
-    by_name = {each.recipe: each for each in found}
-    pairs = [(by_name.get(honest_recipe(each.recipe)), each) for each in found if each.out_of_fold.optimistic]
-    return tuple(_gain(honest, each, zone) for honest, each in pairs if honest for zone in zones)
+    honest = [each for each in found if not each.out_of_fold.optimistic]
+    pairs = [
+        (each, chosen)
+        for chosen in found
+        if chosen.out_of_fold.optimistic
+        for each in honest
+        if same_model(each.recipe, honest_recipe(chosen.recipe))
+    ]
+    return tuple(_gain(first, second, zone) for first, second in pairs for zone in zones)
+
+
+def same_model(first: str, second: str) -> bool:
+    """Whether two names of recipes, however they are written, stand for the same settings."""
+    a, b = create_model(first), create_model(second)
+    return type(a) is type(b) and a.get_params(deep=False) == b.get_params(deep=False)
 
 
 def _gain(honest: Evaluation, optimistic: Evaluation, zone: Zone) -> Comparison:
@@ -36,7 +49,6 @@ def _gain(honest: Evaluation, optimistic: Evaluation, zone: Zone) -> Comparison:
     difference = found.balanced_accuracy
     if difference is None:
         return found
-    unclear = not found.told_apart
     return replace(
         found,
         sentence="Choosing the epoch on the patients that are scored moves "
@@ -45,13 +57,14 @@ def _gain(honest: Evaluation, optimistic: Evaluation, zone: Zone) -> Comparison:
         f"{difference.low:+.3f} to {difference.high:+.3f}: "
         + (
             "these patients cannot tell it from nothing."
-            if unclear
+            if not found.told_apart
             else "that is optimism, which no new patient will see."
+            if difference.estimate > 0
+            else "here the patients held out within the training patients chose the better one."
         ),
     )
 
 
 def _without_setting(name: str, setting: str) -> str:
-    recipe, _, text = name.partition(":")
-    kept = [pair for pair in text.split(",") if pair and pair.partition("=")[0].strip() != setting]
-    return f"{recipe}:{','.join(kept)}" if kept else recipe
+    kept = {key: value for key, value in named_settings(name).items() if key != setting}
+    return with_settings(name.partition(":")[0], kept)

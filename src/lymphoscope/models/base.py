@@ -116,6 +116,14 @@ class BagClassifier(BaseEstimator, ABC):
         """SHA-256 of what `fit` reads besides the bags, wherever it lies; "" where that is nothing."""
         return ""
 
+    @property
+    def built_from_weights(self) -> bool:
+        """Whether predictions need weights again that the fitted model does not hold."""
+        return False
+
+    def check_settings(self) -> None:
+        """Raise the `InputError` of `fit` for settings that no patients could make fit."""
+
     def kept_parameters(self) -> dict[str, Any]:
         """Parameters as they are kept with a fitted model, of the machine that fitted it nothing."""
         return self.get_params(deep=False)

@@ -101,8 +101,8 @@ def load_bundle(folder: Path | str, weights: Path | str | None = None) -> Bundle
     recipe, refits = document["recipe"], document["refits"]
     states: list[dict[str, Any]] = [{} for _ in range(refits["n"])]
     if weights is not None:
-        if "weights" not in document["parameters"]:
-            raise BundleError(f"{folder}: a model of recipe {recipe} takes no weights. Leave --weights away.")
+        if not _created(folder / DOCUMENT, recipe, document["parameters"]).built_from_weights:
+            raise BundleError(f"{folder}: this model of recipe {recipe} is whole. Leave --weights away.")
         for parameters in (document["parameters"], refits["parameters"]):
             parameters["weights"] = str(weights)
     model = _restored(folder / ARRAYS, recipe, document["parameters"], _read_arrays(folder, ARRAYS, document))
@@ -137,9 +137,22 @@ def _describe_refits(refits: Sequence[BagClassifier]) -> dict[str, Any]:
     }
 
 
-def _restored(file: Path, recipe: str, parameters: dict[str, Any], state: State) -> BagClassifier:
+def _created(document: Path, recipe: str, parameters: dict[str, Any]) -> BagClassifier:
     try:
-        return create_model(recipe, **parameters).load_state(state)
+        return create_model(recipe, **parameters)
+    except InputError as error:
+        raise BundleError(f"{document}: {error} {_REFIT}") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise BundleError(
+            f"{document}: these are no parameters of recipe {recipe} ({type(error).__name__}: {error}). "
+            f"{_REFIT}"
+        ) from error
+
+
+def _restored(file: Path, recipe: str, parameters: dict[str, Any], state: State) -> BagClassifier:
+    model = _created(file.parent / DOCUMENT, recipe, parameters)
+    try:
+        return model.load_state(state)
     except InputError as error:
         raise BundleError(f"{file.parent / DOCUMENT}: {error} {_REFIT}") from error
     except (KeyError, ValueError, TypeError, IndexError) as error:

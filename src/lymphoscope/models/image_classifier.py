@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
+import torch
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from lymphoscope.errors import InputError
 from lymphoscope.models.base import Stain
 from lymphoscope.models.clinical_inputs import Scaling
 from lymphoscope.models.headed_network import Fusion, headed
+from lymphoscope.models.heads.base import check_head, list_heads
 from lymphoscope.models.image_inputs import AUGMENTATIONS, evened, pixels
 from lymphoscope.models.network_classifier import NetworkClassifier
 from lymphoscope.models.networks.base import CellNetwork, create_network, default_weights
@@ -27,7 +29,8 @@ class ImageClassifier(NetworkClassifier):
     Every cell carries its patient's label, and a patient is what its cells say together; or the features of
     a patient's cells are averaged and the patient is the example. Some training patients are held out: they
     choose the epoch, if one is chosen, and calibrate the patients' scores, so that probabilities are meant at
-    the prevalence of the training patients. Patients without photographs get that prevalence.
+    the prevalence of the training patients. Patients without photographs get that prevalence, whatever the
+    table says of them, and so count as malignant: without a cell no network should call off a test.
 
     Parameters
     ----------
@@ -42,7 +45,8 @@ class ImageClassifier(NetworkClassifier):
         the strength of the stain tell patients apart no more.
     head : of multiple-instance learning, in place of the network's own; see `lymphoscope.models.heads`. The
         unit must then be the patient.
-    fusion : how the clinical values join such a head.
+    fusion : how the clinical values join such a head; with "none" it does not see them, whatever the
+        network's own would.
     unit : what is an example, "cell" or "patient".
     pooling : how cells become a patient where the cell is the example: mean of their "probability", mean of
         their "logit", or "vote".
@@ -78,7 +82,8 @@ class ImageClassifier(NetworkClassifier):
         of them after the warm-up, and averages the networks that end them; `selection` and `patience` then
         have no say, and "last" or a `patience` is refused.
     members : networks that are averaged, each trained without one fold of the training patients, which choose
-        its epoch; all of them together calibrate. 1 holds out `validation_share` and trains one.
+        its epoch; all of them together calibrate. There are at most as many as the rarer class has training
+        patients. 1 holds out `validation_share` and trains one.
     precision : of the training: "bfloat16" is mixed precision, faster for most networks where the
         processor has instructions for it; "auto" takes it there. Predictions are made in single precision.
     test_time : versions of each photograph averaged at prediction: 1, 2 (mirrored), 4 (quarter turns) or 8.
@@ -175,6 +180,12 @@ class ImageClassifier(NetworkClassifier):
         self.random_state = random_state
 
     @property
+    def built_from_weights(self) -> bool:
+        """Whether predictions need the weights again that the network was built from."""
+        with torch.device("meta"):
+            return self._build().built_from_weights
+
+    @property
     def untrained(self) -> bool:
         """Whether it keeps weights that have learned nothing, so that no comparison should rank it."""
         return super().untrained and (self.options or {}).get("tuning") not in ("full", "whole")
@@ -199,7 +210,20 @@ class ImageClassifier(NetworkClassifier):
     def _build(self, weights: str | None = None) -> CellNetwork:
         network = create_network(self.network, self.width, self.image_size, self.options, weights)
         if self.head is None:
+            if self.fusion != "none":
+                raise InputError(
+                    "fusion says how the clinical values join a head of multiple-instance learning",
+                    found=f"fusion {self.fusion}, no head",
+                    allowed=f"a head: {', '.join(list_heads())}; or no fusion",
+                )
             return network
+        check_head(self.head)
+        if network.own_patients:
+            raise InputError(
+                f"network {self.network} makes a patient of its cells itself, and has no place for a head",
+                found=f"head {self.head}",
+                allowed="no head",
+            )
         if self.unit == "cell":
             raise InputError(
                 "a head of multiple-instance learning sees all cells of a patient together",

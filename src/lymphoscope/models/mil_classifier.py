@@ -20,6 +20,7 @@ from lymphoscope.models.network_classifier import NetworkClassifier
 from lymphoscope.models.networks.base import CellNetwork
 from lymphoscope.models.networks.blocks import scaled
 from lymphoscope.models.patient_space import Numbers, cell_columns
+from lymphoscope.training.machine import device_named
 from lymphoscope.training.settings import Selection, Unit
 
 
@@ -129,7 +130,8 @@ class MilClassifier(NetworkClassifier):
         return self.fusion != "none"
 
     def check_network(self) -> Beginning:
-        """Nothing, or the `InputError` of `fit` for a head that no patients could make fit."""
+        """Nothing, or the `InputError` of `fit` for a head or device that no patients could make fit."""
+        device_named(self.device)
         create_head(self.head, 1, width=self.width, fusion=self.fusion)
         self.check_selection()
         return Beginning("", "")

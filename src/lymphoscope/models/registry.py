@@ -22,6 +22,7 @@ import yaml
 from lymphoscope import models
 from lymphoscope.errors import InputError
 from lymphoscope.models import networks
+from lymphoscope.models.named_settings import named_settings, typed
 
 if TYPE_CHECKING:
     from lymphoscope.models.base import BagClassifier, CellInput
@@ -100,7 +101,7 @@ def create_model(name: str, **overrides: Any) -> BagClassifier:
     """
     info = recipe_info(name)
     estimator = estimator_class(info)
-    settings = {**info.settings, **_budget(info, name), **_named_settings(name)}
+    settings = {**info.settings, **_budget(info, name), **named_settings(name)}
     options = overrides.get("options") or {}  # of the network, which a recipe may set under their own names
     settings = {key: value for key, value in settings.items() if key not in options} | overrides
     return estimator(**_validated(info.name, estimator, settings))
@@ -116,21 +117,6 @@ def with_budget(name: str, budget: str | None) -> str:
     return f"{named}{colon}{settings}"
 
 
-def with_settings(name: str, settings: Mapping[str, str]) -> str:
-    """The recipe's name with `settings` added to those that it may carry."""
-    text = ",".join(f"{key}={value}" for key, value in settings.items())
-    if any(sign in value for value in settings.values() for sign in ",="):
-        raise InputError(
-            "a setting of a recipe cannot hold this", found=text, allowed="no comma, no equals sign"
-        )
-    return f"{name}{',' if ':' in name else ':'}{text}" if text else name
-
-
-def public_name(name: str) -> str:
-    """The name as results carry it: of a path among its settings only the file's name is left."""
-    return re.sub(r"=[^,]*[/\\]([^,/\\]*)", r"=\1", name)
-
-
 def _budget(info: RecipeInfo, name: str) -> Mapping[str, Any]:
     """What the budget that `name` asks for sets otherwise than the recipe."""
     budget = name.partition(":")[0].partition("@")[2] or FULL_BUDGET
@@ -141,23 +127,6 @@ def _budget(info: RecipeInfo, name: str) -> Mapping[str, Any]:
             allowed=", ".join([*info.budgets, FULL_BUDGET]),
         )
     return info.budgets.get(budget, {})
-
-
-def _named_settings(name: str) -> dict[str, Any]:
-    """The settings that follow the colon of a name."""
-    text = name.partition(":")[2]
-    settings = {}
-    for pair in filter(None, text.split(",")):
-        key, sign, value = pair.partition("=")
-        if not sign or not key:
-            raise InputError(
-                "the settings of a recipe cannot be read",
-                found=pair,
-                allowed="NAME=VALUE, separated by commas; several values by semicolons",
-            )
-        several = [yaml.safe_load(part) for part in value.split(";")]
-        settings[key.strip()] = several if ";" in value else several[0]
-    return settings
 
 
 def estimator_class(info: RecipeInfo) -> type[BagClassifier]:
@@ -249,8 +218,10 @@ def _checked(name: str, schema: Any, settings: Mapping[str, Any], known: Iterabl
     """`settings` that keep to a pydantic model, as it converts them, and its defaults."""
     from pydantic import ValidationError
 
+    properties = _properties(schema)
+    values = {key: typed(value, properties.get(key, {})) for key, value in settings.items()}
     try:
-        return dict(schema.model_validate(dict(settings)))
+        return dict(schema.model_validate(values))
     except ValidationError as error:
         first = error.errors()[0]
         parameter = str(first["loc"][0])
@@ -264,8 +235,14 @@ def _checked(name: str, schema: Any, settings: Mapping[str, Any], known: Iterabl
         raise InputError(
             f"recipe {name} cannot take this value for {parameter}",
             found=first["input"],
-            allowed=allowed_values(schema.model_json_schema()["properties"][parameter]),
+            allowed=allowed_values(properties[parameter]),
         ) from None
+
+
+@cache
+def _properties(schema: Any) -> Mapping[str, Any]:
+    """JSON schema of each parameter of a pydantic model."""
+    return dict(schema.model_json_schema()["properties"])
 
 
 @cache
@@ -301,7 +278,7 @@ def allowed_values(schema: Mapping[str, Any]) -> str:
         return ", ".join(map(str, schema.get("enum", [schema.get("const")])))
     if "anyOf" in schema:
         return " or ".join(allowed_values(each) for each in schema["anyOf"])
-    kinds = {"array": "list", "string": "text", "boolean": "true or false", "null": "nothing"}
+    kinds = {"array": "list", "string": "text", "boolean": "true or false", "null": "none"}
     kinds |= {"number": "number", "integer": "whole number", "object": "names with values"}
     bounds = {"exclusiveMinimum": "above", "minimum": "at least"}
     bounds |= {"exclusiveMaximum": "below", "maximum": "at most", "minItems": "of length at least"}

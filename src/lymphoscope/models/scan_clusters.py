@@ -299,14 +299,11 @@ class ScanClusters(TransductiveClassifier):
         """Parameters as they are kept with a fitted model, of the machine that fitted it nothing."""
         return super().kept_parameters() | {"device": "auto"}
 
-    def _check(self, bags: Bags, unlabelled: Bags | None) -> None:
-        """Raise the `InputError` that long learning would only end with."""
-        pixels(bags, self.image_size)
-        if unlabelled is not None and not self.transductive:
-            raise InputError(
-                "cells of the patients to be predicted were given to a model that is not transductive",
-                remedy="Create it with transductive=True, so that its results are named so.",
-            )
+    def check_settings(self) -> None:
+        """Raise an `InputError` for a network, classifiers or numbers of clusters that cannot be."""
+        device_named(self.device)
+        with torch.device("meta"):
+            begin_network(self._new_network, None, self.random_state)
         for name in self.classifiers or ():
             make_classifier(name, self.random_state)
         if self.merged_clusters > self.clusters:
@@ -315,6 +312,16 @@ class ScanClusters(TransductiveClassifier):
                 found=f"merged_clusters = {self.merged_clusters}",
                 allowed=f"at most clusters = {self.clusters}",
             )
+
+    def _check(self, bags: Bags, unlabelled: Bags | None) -> None:
+        """Raise the `InputError` that long learning would only end with."""
+        pixels(bags, self.image_size)
+        if unlabelled is not None and not self.transductive:
+            raise InputError(
+                "cells of the patients to be predicted were given to a model that is not transductive",
+                remedy="Create it with transductive=True, so that its results are named so.",
+            )
+        self.check_settings()
         n_cells = len(bags.cell_indices(np.arange(len(bags)), self.cells_per_patient))
         if n_cells < self.clusters:
             raise InputError(

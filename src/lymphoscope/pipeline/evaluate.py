@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from lymphoscope.cohort.bags import Bags
 from lymphoscope.cohort.progress import Progress
+from lymphoscope.errors import InputError
 from lymphoscope.evaluation.fold_curves import training_record
 from lymphoscope.evaluation.ladder import DEFAULT_LADDER, Inputs, Ladder, climb, default_ladder
 from lymphoscope.evaluation.optimism import honest_recipe
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.files import sha256_json, write_json
+from lymphoscope.models.named_settings import public_name
 from lymphoscope.models.registry import create_model, recipe_info
 from lymphoscope.pipeline import page
 from lymphoscope.pipeline.preparation import Prepared, require_new, require_outside
@@ -51,6 +54,7 @@ def evaluate_cohort(
     prepared.require_no_errors()
     prepared.require_labels()
     ladder = [(recipe_inputs(name), name) for name in dict.fromkeys(recipes)]
+    _require_names_apart([name for _, name in ladder])
     ladder = ladder or list(default_ladder(prepared.bags))
     pieces = prepared.store.folder / f"evaluation-{sha256_json([protocol.as_dict(), ladder])[:16]}"
     with tracking(track) as epochs:
@@ -79,6 +83,19 @@ def evaluate_cohort(
         write_json(out, {**facts, **found.as_dict(), "training": trained})
     shutil.rmtree(pieces, ignore_errors=True)
     return found
+
+
+def _require_names_apart(recipes: Sequence[str]) -> None:
+    """Raise an `InputError` where results could not tell two recipes apart, since they name no folders."""
+    often = Counter(public_name(name) for name in recipes)
+    alike = [name for name in recipes if often[public_name(name)] > 1]
+    if alike:
+        raise InputError(
+            "two recipes would have the same name in the results, which name no folders",
+            found=" and ".join(alike[:2]),
+            allowed="files of different names",
+            remedy="Rename one of the files, or evaluate the recipes one after the other.",
+        )
 
 
 def ladder_with(recipe: str, bags: Bags) -> tuple[tuple[Inputs, str], ...]:

@@ -20,7 +20,7 @@ from lymphoscope.evaluation.triage import TriageSummary
 from lymphoscope.models.auto import looks_at_an_encoder
 from lymphoscope.models.base import BagClassifier, EpochClassifier
 from lymphoscope.models.clusters.parts import COLLAPSED
-from lymphoscope.models.registry import recipe_info
+from lymphoscope.models.registry import create_model, recipe_info
 from lymphoscope.models.transductive import is_transductive
 from lymphoscope.pipeline.left_out import LeftOut
 from lymphoscope.pipeline.preparation import Prepared
@@ -217,6 +217,24 @@ def row_titles(found: measured.Ladder) -> dict[str, str]:
     return {recipe: _told_apart(recipe, title, often[title]) for recipe, title in titles.items()}
 
 
+def clinical_values_left_out(model: BagClassifier, recipe: str) -> bool:
+    """Whether a model does not see age, count and sex, though its recipe does as it is."""
+    usual = create_model(recipe_info(recipe).name)
+    takes = [getattr(each, "takes_clinical", None) for each in (usual, model)]
+    return takes == [True, False]
+
+
+def set_otherwise(model: BagClassifier, recipe: str) -> tuple[str, ...]:
+    """What settings have made of a recipe that its summary does not say, in sentences."""
+    found = []
+    head = getattr(model, "head", None)
+    if head and model.cell_input == "images":
+        found.append(f"Here a head of multiple-instance learning, “{head}”, makes a patient of its cells.")
+    if clinical_values_left_out(model, recipe):
+        found.append("Here age, count and sex are left out.")
+    return tuple(found)
+
+
 def _told_apart(recipe: str, title: str, often: int) -> str:
     name, _, settings = recipe.partition(":")
     own = ", ".join(filter(None, [name.partition("@")[2], settings]))
@@ -229,6 +247,7 @@ def _mark(row: measured.LadderRow) -> str:
         "optimistic": found.optimistic,
         "untrained": found.untrained,
         "transductive": found.transductive,
+        "clinical values left out": clinical_values_left_out(row.model, row.recipe),
     }
     return "".join(f" ({mark})" for mark, holds in marks.items() if holds)
 

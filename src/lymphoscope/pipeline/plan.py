@@ -12,7 +12,8 @@ from lymphoscope.errors import InputError
 from lymphoscope.evaluation.optimism import honest_recipe
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.models.base import EpochClassifier
-from lymphoscope.models.registry import create_model, public_name, recipe_info
+from lymphoscope.models.named_settings import public_name
+from lymphoscope.models.registry import create_model, recipe_info
 from lymphoscope.pipeline.left_out import LeaveOut
 
 SubmissionValues = Literal["decision", "probability"]

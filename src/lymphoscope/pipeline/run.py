@@ -26,7 +26,8 @@ from lymphoscope.evaluation.triage import Triage, triage
 from lymphoscope.files import atomic_path, write_json, write_text
 from lymphoscope.models.base import BagClassifier
 from lymphoscope.models.bundle import Bundle, save_bundle
-from lymphoscope.models.registry import public_name, recipe_info
+from lymphoscope.models.named_settings import public_name
+from lymphoscope.models.registry import recipe_info
 from lymphoscope.pipeline import page
 from lymphoscope.pipeline.answers import (
     Answers,
@@ -343,6 +344,7 @@ def _methods(prepared: Prepared, plan: RunPlan, bundle: Bundle, cautions: tuple[
     return Methods(
         paragraphs=(
             f"Recipe “{plan.recipe_name}”: {info.summary} Source: {info.source}.",
+            *page.set_otherwise(bundle.model, plan.kept),
             f"Measured by {protocol.sentence()}; all cells of a patient stand on the same side of every "
             "split, and scaling, settings, thresholds and the choice of a recipe come from training patients "
             "alone. Intervals are from a bootstrap of patients.",

@@ -68,6 +68,11 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "more photographs of the same ones.",
     ),
     (
+        "Loss",
+        "How wrong a network is about patients whose diagnosis is known, being sure and wrong counting most. "
+        "It is what training makes smaller; lower is better.",
+    ),
+    (
         "Malignant, reactive",
         "A raised lymphocyte count from a lymphoid cancer, or as a response to something else.",
     ),

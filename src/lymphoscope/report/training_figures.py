@@ -145,7 +145,7 @@ def _legend(folds: Sequence[FoldCurves]) -> list[Line2D]:
                label="training" + (", mean" if several else "")),
     ]  # fmt: skip
     if several:
-        handles.append(Line2D([], [], color=MUTED, linewidth=0.6, label="one fold"))
+        handles.append(Line2D([], [], color=MUTED, linewidth=0.6, label="one training"))
     handles.append(
         Line2D(
             [],
@@ -155,7 +155,7 @@ def _legend(folds: Sequence[FoldCurves]) -> list[Line2D]:
             markersize=4.5,
             markerfacecolor=LIGHT,
             linestyle="none",
-            label="epoch that was kept",
+            label="kept epoch",
         )
     )
     return handles

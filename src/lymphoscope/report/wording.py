@@ -134,14 +134,25 @@ def headline(unlabelled: Sequence[PatientRow], *, fitted_elsewhere: bool = False
 
 def curves_caption(training: Training, drawn: int) -> str:
     """What the lines of a figure of curves are, and which epochs were kept."""
-    chosen = sorted(epoch for fold in training.folds for epoch in fold.chosen)
-    kept = f"epoch {chosen[0]}" if chosen[0] == chosen[-1] else f"epochs {chosen[0]} to {chosen[-1]}"
+    kept = {fold.chosen for fold in training.folds}
+    chosen = sorted({epoch for epochs in kept for epoch in epochs})
+    several = max(map(len, kept)) > 1
+    if len(chosen) == 1:
+        circle = f"Open circle: the epoch that was kept (epoch {chosen[0]})"
+    elif several and len(kept) == 1:
+        circle = f"Open circles: the epochs that were kept of each training ({', '.join(map(str, chosen))})"
+    elif several:
+        circle = (
+            f"Open circles: epochs that were kept, several of each training ({chosen[0]} to {chosen[-1]})"
+        )
+    else:
+        circle = f"Open circle: the epoch that was kept of each training ({chosen[0]} to {chosen[-1]})"
     text = "Solid: validation. Dashed: training, as measured while the weights were changing. "
     if len(training.folds) > 1:
-        text += "Thin: one fold; thick: mean of the folds still trained. "
+        text += "Thin: one training; thick: mean of those still going on. "
     if len(training.folds) > drawn:
-        text += f"Of {len(training.folds)} folds the first {drawn} are drawn by themselves. "
-    return f"{text}Open circle: the epoch that was kept ({kept}). Dotted line: guessing."
+        text += f"Of {len(training.folds)} trainings the first {drawn} are drawn by themselves. "
+    return f"{text}{circle}. Dotted line: guessing."
 
 
 def short_name(rung: Rung) -> str:
@@ -160,6 +171,8 @@ def optimism_sentence(pair: Comparison, names: Mapping[str, str]) -> str:
     )
     if 0 in pair.overall:
         return f"{sentence}; these patients cannot tell it from nothing."
+    if pair.overall.high < 0:
+        return f"{sentence}: here the patients held out within the training patients chose better."
     return f"{sentence}. No new patient will see any of it."
 
 

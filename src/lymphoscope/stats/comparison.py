@@ -10,7 +10,7 @@ import numpy as np
 from lymphoscope.stats.intervals import Interval
 
 TRANSDUCTIVE = "cells of the scored patients took part in learning, without labels; no later patient's will"
-UNTRAINED = "its transformer has learned nothing, so its numbers only show that the software runs"
+UNTRAINED = "its weights have learned nothing before, so its numbers only show that the software runs"
 OPTIMISTIC = "the epoch was chosen on the patients that are scored"
 """Why a number is too good, wherever one is shown that is."""
 

@@ -13,7 +13,7 @@ from lymphoscope.errors import InputError
 from lymphoscope.files import sha256_file
 
 _CONVERT = (
-    "If you trust its origin, convert it where it came from: "
+    "you trust its origin, convert it where it came from: "
     'safetensors.torch.save_file(model.state_dict(), "weights.safetensors").'
 )
 
@@ -28,21 +28,22 @@ def read_weights(path: Path | str) -> tuple[dict[str, Tensor], str]:
     InputError : no such file, another suffix, or not a plain checkpoint of tensors.
     """
     path = Path(path)
+    if not path.is_file():
+        raise InputError(
+            "there is no file of weights here",
+            file=path,
+            found="a folder" if path.is_dir() else "nothing of this name",
+            allowed=", ".join(f"a {suffix} file" for suffix in _READERS),
+            remedy="Give the path of a checkpoint that you have downloaded.",
+        )
     read = _READERS.get(path.suffix.lower())
     if read is None:
         raise InputError(
             "weights of this kind are not read",
             file=path,
-            found="a folder" if path.is_dir() else path.suffix or path.name,
+            found=path.suffix or path.name,
             allowed=", ".join(_READERS),
-            remedy=_CONVERT,
-        )
-    if not path.is_file():
-        raise InputError(
-            "there is no file of weights here",
-            file=path,
-            allowed=", ".join(f"a {suffix} file" for suffix in _READERS),
-            remedy="Give the path of a checkpoint that you have downloaded.",
+            remedy=f"If it is a checkpoint and {_CONVERT}",
         )
     try:
         state = read(path)
@@ -52,7 +53,7 @@ def read_weights(path: Path | str) -> tuple[dict[str, Tensor], str]:
             file=path,
             found=str(error).strip().partition("\n")[0][:120] or type(error).__name__,
             allowed="a checkpoint that holds nothing but named tensors",
-            remedy=_CONVERT,
+            remedy=f"If {_CONVERT}",
         ) from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(
@@ -60,7 +61,7 @@ def read_weights(path: Path | str) -> tuple[dict[str, Tensor], str]:
             file=path,
             found=some(list(state)) if isinstance(state, Mapping) else type(state).__name__,
             allowed="a state dict: one tensor per name",
-            remedy=f"Save the state dict alone. {_CONVERT}",
+            remedy=f"Save the state dict alone. If {_CONVERT}",
         )
     return dict(state), sha256_file(path)
 

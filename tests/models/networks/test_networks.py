@@ -227,3 +227,11 @@ def test_attention_weighs_channels_and_places_between_nothing_and_all() -> None:
     assert torch.allclose(by_channel, by_channel[:, :, :1, :1].expand_as(x), atol=1e-5)
     assert torch.allclose(by_place, by_place[:, :1].expand_as(x), atol=1e-5)
     assert by_channel.std() > 1e-4 and by_place.std() > 1e-4
+
+
+def test_a_narrow_resnet_has_channels_enough_for_the_library_beneath() -> None:
+    """Fewer than 8 corrupt memory on some processors."""
+    for name in ("resnet18", "resnet34"):
+        network = create_network(name, image_size=64, width=0.01)
+        strided = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
+        assert len(strided) == 3 and all(each.in_channels >= 8 for each in strided)

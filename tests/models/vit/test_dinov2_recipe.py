@@ -221,8 +221,11 @@ def test_a_page_of_an_untrained_model_says_so_first(tiny_cohort: Path, cache: Pa
     assert "The model is untrained" in notice
 
 
-def test_weights_for_a_model_that_takes_none_are_refused(tmp_path: Path) -> None:
-    bags, y = example_bags(18)
-    save_bundle(Bundle("clinical", create_model("clinical").fit(bags, y)), tmp_path / "model")
-    with pytest.raises(BundleError, match="recipe clinical takes no weights"):
-        load_bundle(tmp_path / "model", weights="random")
+@pytest.mark.parametrize("recipe", ["clinical", "cnn-baseline@smoke:image_size=32,width=0.2"])
+def test_weights_for_a_model_that_holds_all_are_refused(tmp_path: Path, recipe: str) -> None:
+    model = create_model(recipe)
+    bags, y = example_bags(18, image_size=32 if model.cell_input == "images" else None)
+    save_bundle(Bundle(recipe.partition("@")[0], model.fit(bags, y)), tmp_path / "model")
+    with pytest.raises(BundleError, match=r"model of recipe \S+ is whole\. Leave --weights away"):
+        load_bundle(tmp_path / "model", weights="nowhere.pth")
+    assert load_bundle(tmp_path / "model").model.predict(bags).tolist() == model.predict(bags).tolist()

@@ -132,6 +132,11 @@ def list_heads() -> tuple[str, ...]:
     return tuple(sorted(_found()))
 
 
+def check_head(name: str) -> None:
+    """Raise an `InputError` where no head has this name."""
+    _check_name("head", name, _found())
+
+
 def create_head(name: str, n_features: int, *, width: float = 1.0, fusion: str = "none") -> BagHead:
     """A head with fresh weights, drawn from torch's global generator.
 
@@ -146,8 +151,8 @@ def create_head(name: str, n_features: int, *, width: float = 1.0, fusion: str =
     ------
     InputError : no such head or fusion, or a size that it cannot have.
     """
+    check_head(name)
     builders = _found()
-    _check_name("head", name, builders)
     _check_name("way to bring in clinical values", fusion, FUSIONS)
     if n_features < 1:
         raise InputError(f"head {name} needs features", found=n_features, allowed="n_features of at least 1")

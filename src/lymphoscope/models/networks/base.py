@@ -45,6 +45,7 @@ class CellNetwork(nn.Module, ABC):
     takes_clinical : whether the clinical values change the result.
     features_take_clinical : whether they change `features` already.
     averages : a patient is the head of the mean features of its cells; else `bags` says what it is.
+    own_patients : it is more than features and an end to them, so that no head can take the place of that.
     by_place : features of a cell are those of its places side by side, so that turned versions of it are not
         averaged but more places.
     frozen_features : `features` is not trained: its parameters require no gradient, its modules stay in
@@ -58,6 +59,7 @@ class CellNetwork(nn.Module, ABC):
     takes_clinical: bool
     features_take_clinical: bool = False
     averages: bool = True
+    own_patients: bool = False
     by_place: bool = False
     frozen_features: bool = False
     looks_first: bool = False

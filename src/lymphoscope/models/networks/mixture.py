@@ -36,6 +36,7 @@ class MixtureOfExperts(CellNetwork):
     """
 
     takes_clinical = True
+    own_patients = True
 
     def __init__(
         self,

@@ -19,6 +19,9 @@ from lymphoscope.models.networks.blocks import (
 
 _RESNET18 = (2, 2, 2, 2)
 _RESNET34 = (3, 4, 6, 3)
+_LEAST = 8
+"""Channels. With fewer, the gradient of a 1 × 1 convolution with stride 2 writes beyond its memory: oneDNN as
+torch 2.13 has it, channels last, on processors with AVX2 and no AVX-512."""
 
 
 class BasicBlock(nn.Module):
@@ -54,7 +57,7 @@ class ResNet(nn.Module):
 
     def __init__(self, depths: tuple[int, int, int, int], width: float) -> None:
         super().__init__()
-        channels = [scaled(c, width) for c in (64, 128, 256, 512)]
+        channels = [max(_LEAST, scaled(c, width)) for c in (64, 128, 256, 512)]
         self.n_features = channels[-1]
         self.conv1 = nn.Conv2d(3, channels[0], 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(channels[0])
