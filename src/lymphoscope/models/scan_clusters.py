@@ -303,7 +303,13 @@ class ScanClusters(TransductiveClassifier):
         """Raise an `InputError` for a network, classifiers or numbers of clusters that cannot be."""
         device_named(self.device)
         with torch.device("meta"):
-            begin_network(self._new_network, None, self.random_state)
+            network, _ = begin_network(self._new_network, None, self.random_state)
+        if network.built_from_weights:
+            raise InputError(
+                "clusters of cells are learned by a network that begins at random",
+                found=f"network {self.network}, which is built from weights",
+                allowed="one that needs none, such as resnet18",
+            )
         for name in self.classifiers or ():
             make_classifier(name, self.random_state)
         if self.merged_clusters > self.clusters:
