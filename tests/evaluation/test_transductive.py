@@ -106,9 +106,7 @@ def test_pieces_of_the_two_are_never_mixed_up(tmp_path: Path) -> None:
 
 
 def test_it_is_named_so_on_the_ladder_and_cells_of_others_change_the_numbers() -> None:
-    plain = (
-        "scan-clusters@smoke:least_evenness=0,pretext_epochs=1,clustering_epochs=1,classifiers=[GaussianNB]"
-    )
+    plain = "scan-clusters@smoke:least_evenness=0,pretext_epochs=1,clustering_epochs=1,classifiers=GaussianNB"
     names = [plain, f"{plain},transductive=true"]
     found = climb(
         *example_bags(16, image_size=48),

@@ -167,17 +167,17 @@ def _without(key: str) -> dict[str, Tensor]:
         (lambda: checkpoint("vgg16"), "missing: conv1.weight.*not of this backbone: features.0.weight"),
         (
             lambda: checkpoint("resnet18") | {"bn1.bias": torch.ones(7)},
-            r"does not fit: bn1.bias \(7,\) for \(6,\)",
+            r"does not fit: bn1.bias \(7,\) for \(8,\)",
         ),
         (
-            lambda: checkpoint("resnet18") | {"bn1.bias": torch.ones(6, dtype=torch.int64)},
+            lambda: checkpoint("resnet18") | {"bn1.bias": torch.ones(8, dtype=torch.int64)},
             "bn1.bias torch.int64 for torch.float32",
         ),
         (
-            lambda: checkpoint("resnet18") | {"bn1.bias": torch.full((6,), torch.nan)},
+            lambda: checkpoint("resnet18") | {"bn1.bias": torch.full((8,), torch.nan)},
             "bn1.bias is not finite",
         ),
-        (lambda: checkpoint("resnet18", 0.2), r"conv1.weight \(13, 3, 7, 7\) for \(6, 3, 7, 7\)"),
+        (lambda: checkpoint("resnet18", 0.2), r"conv1.weight \(13, 3, 7, 7\) for \(8, 3, 7, 7\)"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing(state: object, words: str) -> None:

@@ -30,7 +30,7 @@ def test_what_was_learned_is_kept_and_the_rest_found_again(tuning: str, folder: 
     def build(weights: str | None) -> CellNetwork:
         return network(seed=8, **options) if weights else Unbuilt(takes_clinical=True)
 
-    model = trained(network(**options))
+    model = trained(network(**options)).to(memory_format=torch.channels_last)  # as every training has it
     state = network_state([model])
     learned = {f"network.0.{name}" for name, value in model.named_parameters() if value.requires_grad}
     assert state.keys() == learned
