@@ -144,11 +144,8 @@ def judged(row: Row, learned: dict[str, float]) -> Row:
 
 
 def key_of(request: dict[str, Any]) -> str:
-    """What a row depends on: not the machine's folders, nor how many processes share the folds.
-
-    Of weights the hash counts.
-    """
-    elsewhere = ("folder", "cache", "encoder_at", "jobs")
+    """What a row depends on, and on which machine's folders it does not: of weights the hash counts."""
+    elsewhere = ("folder", "cache", "encoder_at")
     plain = {name: value for name, value in request.items() if name not in elsewhere}
     plain["recipe"] = public_name(request["recipe"])
     if "weights" in request:

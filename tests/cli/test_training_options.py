@@ -19,9 +19,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two checkpoints that fit a narrow ResNet-18, one with a name that YAML would not read as text."""
     torch.manual_seed(0)
     parts = create_network("resnet18", 0.1, 32).pretrained_parts() or {}
+    ((start, backbone),) = parts.items()
     paths = [tmp_path_factory.mktemp("weights") / name for name in ("a #1.safetensors", "b.safetensors")]
     for path in paths:
-        save_file(parts["backbone."].state_dict() if "backbone." in parts else parts[""].state_dict(), path)
+        save_file({start + name: value for name, value in backbone.state_dict().items()}, path)
     return paths
 
 

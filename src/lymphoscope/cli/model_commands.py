@@ -345,8 +345,9 @@ def _trained(name: str, budget: str, device: str, weights: Path | None) -> str:
     known = {*recipe_info(name).budgets, FULL_BUDGET}
     name = with_settings(with_budget(name, budget) if budget in known else name, settings)
     model = create_model(name)
-    model.check_settings()
-    if isinstance(model, EpochClassifier):
+    if not isinstance(model, EpochClassifier):
+        model.check_settings()
+    else:
         begins = model.check_network()
         if begins.weights_sha256:
             console.print(f"{recipe_info(name).title}: weights of SHA-256 {begins.weights_sha256}.")

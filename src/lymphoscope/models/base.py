@@ -212,6 +212,10 @@ class EpochClassifier(BagClassifier):
         """SHA-256 of the weights that a fit begins with."""
         return self.check_network().weights_sha256
 
+    def check_settings(self) -> None:
+        """As `check_network`."""
+        self.check_network()
+
     @abstractmethod
     def check_network(self) -> Beginning:
         """What a fit begins with.

@@ -13,7 +13,7 @@ from lymphoscope.errors import InputError
 from lymphoscope.files import sha256_file
 
 _CONVERT = (
-    "you trust its origin, convert it where it came from: "
+    "If you trust its origin, convert it where it came from: "
     'safetensors.torch.save_file(model.state_dict(), "weights.safetensors").'
 )
 
@@ -43,7 +43,7 @@ def read_weights(path: Path | str) -> tuple[dict[str, Tensor], str]:
             file=path,
             found=path.suffix or path.name,
             allowed=", ".join(_READERS),
-            remedy=f"If it is a checkpoint and {_CONVERT}",
+            remedy=f"Name a checkpoint. {_CONVERT}",
         )
     try:
         state = read(path)
@@ -53,7 +53,7 @@ def read_weights(path: Path | str) -> tuple[dict[str, Tensor], str]:
             file=path,
             found=str(error).strip().partition("\n")[0][:120] or type(error).__name__,
             allowed="a checkpoint that holds nothing but named tensors",
-            remedy=f"If {_CONVERT}",
+            remedy=_CONVERT,
         ) from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(
@@ -61,7 +61,7 @@ def read_weights(path: Path | str) -> tuple[dict[str, Tensor], str]:
             file=path,
             found=some(list(state)) if isinstance(state, Mapping) else type(state).__name__,
             allowed="a state dict: one tensor per name",
-            remedy=f"Save the state dict alone. If {_CONVERT}",
+            remedy=f"Save the state dict alone. {_CONVERT}",
         )
     return dict(state), sha256_file(path)
 

@@ -20,8 +20,8 @@ from lymphoscope.models.networks.blocks import (
 _RESNET18 = (2, 2, 2, 2)
 _RESNET34 = (3, 4, 6, 3)
 _LEAST = 8
-"""Channels. With fewer, the gradient of a 1 × 1 convolution with stride 2 writes beyond its memory: oneDNN as
-torch 2.13 has it, channels last, on processors with AVX2 and no AVX-512."""
+"""Channels. With fewer, the gradient of a 1 × 1 convolution with stride 2 writes beyond its memory: seen with
+torch 2.13's oneDNN, channels last, on a processor with AVX2 and no AVX-512."""
 
 
 class BasicBlock(nn.Module):
