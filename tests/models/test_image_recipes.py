@@ -133,6 +133,16 @@ def test_a_majority_of_votes_needs_a_calibration_to_be_cut() -> None:
     create_model("cnn-baseline", pooling="vote").check_network()
 
 
+def test_clinical_values_are_hidden_only_from_networks_that_see_them() -> None:
+    with pytest.raises(InputError, match=r"does not see them.*clinical_masking=0\.5"):
+        create_model("mobilenet-image", clinical_masking=0.5).check_network()
+    with pytest.raises(InputError, match="does not see them"):
+        create_model("mil-abmil", clinical_masking=0.5).check_network()
+    for seen in ("mobilenet-clinical", "cnn-clinical", "mixture-of-experts"):
+        create_model(seen, clinical_masking=0.5).check_network()
+    create_model("mil-abmil", clinical_masking=0.5, fusion="gate").check_network()
+
+
 def test_images_that_are_none_or_too_small_are_refused() -> None:
     numbers, y = example_bags(12)
     with pytest.raises(InputError, match="photographs"):

@@ -53,7 +53,7 @@ class ImageClassifier(NetworkClassifier):
     clinical_scaling : "standard" (age and log count to variance 1) or "minmax" (age and count to a range of
         1), on the training patients; sex spans 1 either way. The mean is 0, and so is a missing value.
     clinical_masking : share of examples in which each clinical value is hidden with probability 0.5 while
-        training.
+        training; refused where the network does not see them.
     epochs : at most; see `selection` and `patience`.
     batch_size : cells or patients, by `unit`.
     cells_per_patient : drawn anew per patient and epoch; None takes all.
@@ -71,7 +71,8 @@ class ImageClassifier(NetworkClassifier):
     balance : how unequal classes are evened out, within the training patients.
     balance_by : what is counted for it, the patients or the cells that they give an epoch.
     augmentation : "none", "flips" (mirroring and quarter turns) or "all" (also free rotation, shift, scale,
-        brightness, contrast and stain).
+        brightness, contrast and stain). Of a network whose features are frozen, and so computed once,
+        photographs are not changed.
     normalisation : "imagenet", or the training "cohort"'s own mean and deviation.
     selection : "inner" keeps the epoch with the lowest loss on the patients held out within the training
         patients, "last" the last epoch. "scored-fold" keeps the one with the best balanced accuracy on the

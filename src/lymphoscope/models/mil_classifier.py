@@ -43,7 +43,7 @@ class MilClassifier(NetworkClassifier):
     clinical_scaling : "standard" (age and log count to variance 1) or "minmax" (age and count to a range of
         1), on the training patients; sex spans 1 either way. The mean is 0, and so is a missing value.
     clinical_masking : share of patients whose clinical values are each hidden with probability 0.5 in
-        training.
+        training; refused where the head does not see them.
     epochs : at most; see `selection` and `patience`.
     batch_size : patients.
     cells_per_patient : drawn anew per patient and epoch; None takes all.
@@ -134,6 +134,7 @@ class MilClassifier(NetworkClassifier):
         device_named(self.device)
         create_head(self.head, 1, width=self.width, fusion=self.fusion)
         self.check_selection()
+        self.check_masking()
         return Beginning("", "")
 
     def _check_cells(self, bags: Bags) -> None:

@@ -63,6 +63,7 @@ class NetworkClassifier(EpochClassifier):
 
     unit: Unit
     clinical_scaling: Scaling
+    clinical_masking: float
     snapshots: int
     validation_share: float
     precision: Literal["auto", "float32", "bfloat16"]
@@ -207,9 +208,20 @@ class NetworkClassifier(EpochClassifier):
     def check_network(self) -> Beginning:
         """What a fit begins with, or its `InputError` for what no patients could make fit."""
         self.check_selection()
+        self.check_masking()
         device_named(self.device)
         network, sha256 = begin_network(self._build, self.weights, 0)
         return Beginning(sha256, network.tuned())
+
+    def check_masking(self) -> None:
+        """Raise an `InputError` where clinical values would be hidden from a network that sees none."""
+        if self.clinical_masking and not self.takes_clinical:
+            raise InputError(
+                "clinical values cannot be hidden from a network that does not see them",
+                found=f"clinical_masking={self.clinical_masking:g}",
+                allowed="0, or a network that sees them",
+                remedy="Leave clinical_masking out, or choose a recipe with clinical values.",
+            )
 
     def check_selection(self) -> None:
         """Raise an `InputError` where what chooses the epoch has nothing to choose, or more than one."""

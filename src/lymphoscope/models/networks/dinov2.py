@@ -45,7 +45,7 @@ def dinov2(
     weights : of the transformer; see `WEIGHTS`.
     tuning : what is trained beside the head: "adaptformer" an adapter parallel to the feed-forward network of
         each block (Chen et al. 2022), "lora" low-rank updates of its queries, keys and values (Hu et al.
-        2021), "linear" nothing, "full" everything.
+        2021), "linear" nothing, "full" everything; the next five say how, of the first two alone.
     adapter_width : of an adapter's bottleneck, or the rank of an update.
     adapter_scale : factor of what is added; None is 0.1 for AdaptFormer and 1 for LoRA.
     learned_scale : the factor is trained too.
