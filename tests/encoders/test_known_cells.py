@@ -93,8 +93,8 @@ def test_the_cells_of_a_cohort_are_known_again_and_no_others(tiny_cohort: Path, 
     folders = {name.split("/")[1] for name in cells}
     assert set(finding.patients) == folders
     assert finding.message == (
-        f"{len(cells)} of 180 cells, of {len(folders)} patients, were among those that the encoder mine "
-        "learned from."
+        f"{len(cells)} of 180 cells, of {len(folders)} patients, show cells that the encoder mine learned "
+        "from, or look just like them."
     )
     others = listed({name: x for name, x in photographs(tiny_cohort).items() if name not in cells})
     (rest,) = found(tiny_cohort, cache, others)

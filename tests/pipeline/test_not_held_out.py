@@ -38,7 +38,9 @@ from lymphoscope.pipeline.summary import run_summary
 READING = ReadOptions(min_cells=4)
 PROTOCOL = Protocol(folds=2, repeats=1, bootstrap=100)
 N_PATIENTS = 8
-SENTENCE = "48 of 180 cells, of 8 patients, were among those that the encoder mine learned from."
+SENTENCE = (
+    "48 of 180 cells, of 8 patients, show cells that the encoder mine learned from, or look just like them."
+)
 
 
 def _unseen(seed: int) -> bytes:

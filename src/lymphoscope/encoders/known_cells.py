@@ -46,7 +46,7 @@ class CellsLearnedFrom(Finding):
 
     An encoder tells cells that it has learned from apart more easily than others. Numbers of recipes that
     look at its embeddings or concepts, or whose own network begins with it, are then not those of patients
-    nobody has seen.
+    nobody has seen. Where it is a few of thousands, they may be alike by chance: small round cells are.
     """
 
     code: ClassVar[str] = "LYM501"
@@ -137,8 +137,8 @@ def find_known(
         return ()
     patients = np.unique(store.index.patient[rows]).tolist()
     message = (
-        f"{len(rows)} of {counted(len(store), 'cell')}, of {counted(len(patients), 'patient')}, were among "
-        f"those that the encoder {name} learned from."
+        f"{len(rows)} of {counted(len(store), 'cell')}, of {counted(len(patients), 'patient')}, show cells "
+        f"that the encoder {name} learned from, or look just like them."
     )
     ids = tuple(cohort.patients.ids[i] for i in patients)
     return (CellsLearnedFrom(message, ids, tuple(store.index.path[rows].tolist())),)
