@@ -179,6 +179,12 @@ def test_several_snapshots_choose_no_epoch_and_say_how_to_keep_them(settings: di
     small(snapshots=2, patience=None).check_network()
 
 
+def test_there_are_no_more_snapshots_than_epochs() -> None:
+    with pytest.raises(InputError, match=r"3 snapshots, 2 epochs.*snapshots=1"):
+        small(snapshots=3, epochs=2, patience=None).check_network()
+    small(snapshots=2, epochs=2, patience=None).check_network()
+
+
 @pytest.mark.parametrize("settings", [{"members": 2}, {"snapshots": 2}])
 def test_the_scored_fold_chooses_among_the_epochs_of_one_network_only(settings: dict[str, int]) -> None:
     with pytest.raises(InputError, match="one network"):

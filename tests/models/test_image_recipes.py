@@ -133,6 +133,12 @@ def test_a_majority_of_votes_needs_a_calibration_to_be_cut() -> None:
     create_model("cnn-baseline", pooling="vote").check_network()
 
 
+def test_a_training_that_diverges_says_so() -> None:
+    bags, y = example_bags(24, image_size=SIDE)
+    with pytest.raises(InputError, match=r"has diverged.*epoch \d+, learning rate 5e\+29.*clip_norm"):
+        create_model("cnn-baseline@smoke", image_size=SIDE, learning_rate=1e30).fit(bags, y)
+
+
 def test_clinical_values_are_hidden_only_from_networks_that_see_them() -> None:
     with pytest.raises(InputError, match=r"does not see them.*clinical_masking=0\.5"):
         create_model("mobilenet-image", clinical_masking=0.5).check_network()

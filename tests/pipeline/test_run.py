@@ -172,6 +172,18 @@ def test_overwrite_replaces_a_run(finished: Path, prepared: Prepared, tmp_path: 
     assert 0 < float(first.split(",")[1]) < 1
 
 
+def test_what_a_file_manager_leaves_in_a_folder_is_no_work_of_the_users(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    plan = replace(PLAN, protocol=replace(PLAN.protocol, repeats=1))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".DS_Store").write_bytes(b"icons")
+    run(prepared, tmp_path / "run", plan, jobs=1)
+    (tmp_path / "run" / "model" / ".DS_Store").write_bytes(b"icons")
+    run(prepared, tmp_path / "run", replace(plan, refits=3), jobs=1, overwrite=True)
+    assert json.loads((tmp_path / "run" / "plan.json").read_text())["refits"] == 3
+
+
 def test_overwrite_replaces_a_run_that_was_stopped_while_members_were_trained(
     finished: Path, prepared: Prepared, tmp_path: Path
 ) -> None:

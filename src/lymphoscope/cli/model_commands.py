@@ -132,7 +132,7 @@ def run(
     from lymphoscope.pipeline.preparation import prepare
     from lymphoscope.pipeline.run import run as run_cohort
     from lymphoscope.pipeline.run_folder import require_run_folder
-    from lymphoscope.pipeline.summary import run_summary
+    from lymphoscope.pipeline.summary import finding_lines, run_summary
     from lymphoscope.pipeline.tracking import require_tracking
 
     recipe = _trained(recipe, budget, device, weights)
@@ -166,7 +166,7 @@ def run(
         )
     if prepared.left_out is not None:
         console.print(prepared.left_out.sentence())
-    for line in run_summary(folder):
+    for line in (*finding_lines(prepared.findings), *run_summary(folder)):
         console.print(line)
 
 
@@ -203,7 +203,7 @@ def evaluate(
     from lymphoscope.pipeline import page
     from lymphoscope.pipeline.evaluate import evaluate_cohort
     from lymphoscope.pipeline.preparation import prepare, require_new
-    from lymphoscope.pipeline.summary import caution_lines, ladder_lines
+    from lymphoscope.pipeline.summary import caution_lines, finding_lines, ladder_lines
     from lymphoscope.pipeline.tracking import require_tracking
 
     recipes = [_trained(name, budget, device, weights) for name in recipe or []]
@@ -229,6 +229,7 @@ def evaluate(
     if prepared.left_out is not None:
         console.print(prepared.left_out.sentence())
     for line in (
+        *finding_lines(prepared.findings),
         *ladder_lines(found.as_dict()),
         *caution_lines(page.cautions(prepared, found)),
     ):
@@ -260,7 +261,7 @@ def predict(
     from lymphoscope.cli.console import TerminalProgress, console
     from lymphoscope.pipeline.predict import caveats_of, predict_cohort, read_model
     from lymphoscope.pipeline.preparation import prepare, require_new
-    from lymphoscope.pipeline.summary import caution_lines, prediction_summary
+    from lymphoscope.pipeline.summary import caution_lines, finding_lines, prediction_summary
 
     require_new(out)
     bundle = read_model(model, weights)
@@ -279,7 +280,11 @@ def predict(
         answers = predict_cohort(bundle, prepared, out)
     if prepared.left_out is not None:
         console.print(prepared.left_out.sentence())
-    for line in (*caution_lines(caveats_of(bundle, prepared)), *prediction_summary(answers, out)):
+    for line in (
+        *finding_lines(prepared.findings),
+        *caution_lines(caveats_of(bundle, prepared)),
+        *prediction_summary(answers, out),
+    ):
         console.print(line)
 
 

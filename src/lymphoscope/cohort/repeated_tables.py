@@ -22,7 +22,9 @@ _CLINICAL_SOURCES = ({"age", "dob"}, {"sex"}, {"lymphocyte_count"})
 
 _MESSAGES: Mapping[type[Finding], str] = {
     kinds.TablesDisagreeOnLabel: "{patients} with another label beside the photographs than in {table}.",
-    kinds.TablesDisagree: "{patients} with other values beside the photographs than in {table}.",
+    kinds.TablesDisagree: (
+        "{patients} with another label or other clinical values beside the photographs than in {table}."
+    ),
     kinds.OnlyInOtherTable: "{patients} in a table beside the photographs and not in {table}.",
 }
 

@@ -162,7 +162,7 @@ class MissingValues(Finding):
 
     code = "LYM014"
     title = "Missing clinical values"
-    severity = Severity.INFO
+    severity = Severity.WARNING
     remedy = "Fill in what is known; predictions are less sure without."
 
 
@@ -208,13 +208,13 @@ class TablesDisagreeOnLabel(Finding):
 
 @dataclass(frozen=True)
 class TablesDisagree(Finding):
-    """A table beside the photographs gives a patient other clinical values than the patient table.
+    """A table beside the photographs gives a patient other values than the patient table, which is used.
 
-    The patient table is used.
+    Clinical values; and labels, where the patient table was named (`--table`) and so chosen.
     """
 
     code = "LYM019"
-    title = "Tables disagree on clinical values"
+    title = "Tables disagree on values"
     severity = Severity.WARNING
     remedy = "Correct the wrong table, or remove the one that is out of date."
 

@@ -125,7 +125,8 @@ def swing_of_a_test_set(found: OutOfFold, n_test: int = 42, draws: int = 10_000,
         one_false_alarm,
         f"On a test set of {n_test} patients ({n_malignant} malignant, {n_reactive} reactive) the balanced "
         f"accuracy of {found.recipe} would land between {low:.2f} and {high:.2f} in 95 of 100 cases by luck "
-        f"alone: one miss moves it by {one_miss:.3f}, one false alarm by {one_false_alarm:.3f}.",
+        f"alone, were it exactly as good as here: one miss moves it by {one_miss:.3f}, one false alarm by "
+        f"{one_false_alarm:.3f}.",
     )
 
 

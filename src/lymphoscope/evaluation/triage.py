@@ -279,6 +279,8 @@ def _advice(
 ) -> Advice:
     if has_error:
         return Advice("cannot say", "an error was found in this patient's data")
+    if n_cells == 0:
+        return Advice("cannot say", "no readable cell, so that the probability rests on none")
     if n_cells is not None and NO_CELLS_NEEDED < n_cells < min_cells:
         return Advice("cannot say", f"{counted(n_cells, 'readable cell')}, fewer than {min_cells}")
     if threshold == 0:

@@ -235,6 +235,13 @@ class NetworkClassifier(EpochClassifier):
                 remedy="Add snapshots=1 to the recipe's settings; or, to keep several, patience=null and no "
                 "selection.",
             )
+        if self.snapshots > self.epochs:
+            raise InputError(
+                "every snapshot ends a cycle of at least one epoch",
+                found=f"{self.snapshots} snapshots, {self.epochs} epochs",
+                allowed="at most as many snapshots as epochs",
+                remedy="Add snapshots=1 to the recipe's settings, or more epochs.",
+            )
         if self.optimistic and (self.members > 1 or self.snapshots > 1):
             raise InputError(
                 'selection "scored-fold" chooses one epoch of one network',

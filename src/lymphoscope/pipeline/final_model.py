@@ -15,6 +15,7 @@ from lymphoscope.models.base import BagClassifier, EpochClassifier
 from lymphoscope.models.bundle import Bundle
 from lymphoscope.models.registry import create_model
 from lymphoscope.models.transductive import is_transductive
+from lymphoscope.pipeline.fitted_on import known_by
 from lymphoscope.pipeline.plan import RunPlan
 from lymphoscope.pipeline.preparation import Prepared
 from lymphoscope.pipeline.run_folder import COHORT, RunFolder
@@ -63,6 +64,7 @@ def fit_final(
         "encoder": prepared.encoder and prepared.encoder.as_dict(),
         "leave_out_cells": prepared.leave_out,
         "cohort": folder.read(COHORT),
+        "photographs": known_by(prepared),
         "labels_note": plan.labels_note,
     }
     return Bundle(plan.recipe_name, model, refits, metadata)

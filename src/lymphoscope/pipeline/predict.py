@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lymphoscope.cohort.findings import counted
 from lymphoscope.errors import BundleError
 from lymphoscope.evaluation.resampling import explained, one_thread
 from lymphoscope.evaluation.triage import advise, refit_bounds
@@ -21,6 +22,7 @@ from lymphoscope.pipeline.answers import (
     patients_with_errors,
     predictions_csv,
 )
+from lymphoscope.pipeline.fitted_on import known_again
 from lymphoscope.pipeline.preparation import Prepared, require_new, require_outside
 from lymphoscope.report.content import CohortSummary, Methods, ReportContent
 from lymphoscope.report.html import write_report
@@ -36,6 +38,7 @@ FACTS: Mapping[str, type | tuple[type, ...]] = {
     "leave_out_cells": str,
     "labels_note": str,
     "cohort": dict,
+    "photographs": list,
 }
 """What a prediction needs of a bundle besides the model."""
 
@@ -106,10 +109,17 @@ def answer(prepared: Prepared, bundle: Bundle, patients: np.ndarray | None = Non
 def caveats_of(bundle: Bundle, prepared: Prepared) -> tuple[str, ...]:
     """Why these predictions may not be believed as they stand, in sentences."""
     found = page.caveats(bundle.model) + _not_held_out(bundle, prepared) + page.barely_trained(bundle.recipe)
-    if bundle.metadata["cohort"]["fingerprint"] == prepared.store.fingerprint:
+    seen, everybody = known_again(bundle.metadata["photographs"], prepared)
+    if seen:
         found += (
-            "These are the data that the model was fitted on: what it says of patients it has learned from "
-            "flatters it.",
+            f"The model was fitted on photographs of {seen} of these {counted(everybody, 'patient')}: what "
+            "it says of patients it has learned from flatters it.",
+        )
+    day = bundle.metadata["cohort"].get("reference_date")
+    if day is not None and day != str(prepared.cohort.reference_date):
+        found += (
+            f"The model was fitted on ages at {day}, and is given ages at {prepared.cohort.reference_date} "
+            "where they come from dates of birth: see --reference-date.",
         )
     fitted = bundle.metadata["leave_out_cells"]
     if fitted != prepared.leave_out and bundle.model.looks_at_cells:

@@ -18,7 +18,7 @@ from lymphoscope.cells.numbers import cell_numbers
 from lymphoscope.cohort.bags import Bags
 from lymphoscope.cohort.cell_store import CellStore, number_bags, open_store
 from lymphoscope.cohort.cohort import UNLABELLED, Cohort
-from lymphoscope.cohort.findings import Finding, Severity, without
+from lymphoscope.cohort.findings import Finding, Severity, counted, without
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.cohort.read import ReadOptions, read_cohort
 from lymphoscope.encoders.embeddings import embed_cells
@@ -153,11 +153,17 @@ class Prepared:
         """Refuse to go on while there are findings of severity error."""
         errors = [finding for finding in self.findings if finding.severity is Severity.ERROR]
         if errors:
-            listed = "; ".join(f"{finding.code} {finding.message}" for finding in errors)
+            listed = " ".join(f"{each.code} {each.message}{_first_place(each)}" for each in errors)
+            found = counted(len(errors), "finding")
             raise LymphoscopeError(
-                f"{self.cohort.root}: {len(errors)} finding(s) would make the result wrong: {listed} "
+                f"{self.cohort.root}: {found} would make the result wrong: {listed} "
                 "`lymphoscope check` lists them with remedies; mend the data, or accept one with --ignore."
             )
+
+
+def _first_place(finding: Finding) -> str:
+    places = finding.files or tuple(f"patient {each}" for each in finding.patients)
+    return f" ({places[0]}{' and others' if len(places) > 1 else ''})" if places else ""
 
 
 def require_outside(cohort: Cohort, out: Path) -> None:

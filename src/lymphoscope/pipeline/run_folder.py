@@ -23,6 +23,9 @@ CURVES = "curves.parquet"
 COHORT = "cohort.json"
 DONE = "metrics.json"
 LOG = "run.jsonl"
+_OF_FILE_MANAGERS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+"""Written into folders that somebody looks at."""
+
 CONTENTS = frozenset(
     {
         PLAN,
@@ -164,7 +167,7 @@ def _strangers(path: Path) -> Iterator[str]:
                     if folder.name == "model"
                     else entry.name.endswith(".npz") or CHECKPOINT in entry.name  # and the member's number
                 )
-                if not own and not _is_temporary(entry.name):
+                if not own and not _is_temporary(entry.name) and entry.name not in _OF_FILE_MANAGERS:
                     yield f"{folder.name}/{entry.name}"
 
 
@@ -178,8 +181,9 @@ def _is_temporary(name: str) -> bool:
 
 
 def _is_left_over(name: str) -> bool:
-    """Whether a temporary file or folder was on its way to one of a run's names."""
-    return _is_temporary(name) and any(name.startswith(f".{final}.") for final in CONTENTS)
+    """Whether a temporary file or folder was on its way to one of a run's names, or a file manager's file."""
+    left_over = _is_temporary(name) and any(name.startswith(f".{final}.") for final in CONTENTS)
+    return left_over or name in _OF_FILE_MANAGERS
 
 
 def _remove(target: Path) -> None:

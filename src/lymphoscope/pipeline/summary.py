@@ -11,7 +11,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from lymphoscope.cohort.findings import counted
+from lymphoscope.cohort.findings import Finding, Severity, counted
 from lymphoscope.evaluation.scoring import Score
 from lymphoscope.pipeline.answers import Answers
 from lymphoscope.pipeline.run_folder import COHORT, DONE, PLAN, altered, read_object
@@ -136,6 +136,16 @@ def _differences(compared: Sequence[Mapping[str, Any]]) -> Table:
             each["second"], each["first"], *(f"{marks[0]}{text}{marks[1]}" for text in (shown, apart))
         )
     return table
+
+
+def finding_lines(findings: Sequence[Finding]) -> Iterator[Line]:
+    """The warnings about the data, and where to read on."""
+    warnings = [each for each in findings if each.severity is Severity.WARNING]
+    for each in warnings:
+        yield f"[yellow]{each.code}[/] {escape(each.message)}"
+    if warnings:
+        which = "this warning" if len(warnings) == 1 else "these warnings"
+        yield f"`lymphoscope check` says more of {which}."
 
 
 def caution_lines(cautions: Iterable[str]) -> Iterator[Line]:

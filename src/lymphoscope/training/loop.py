@@ -6,6 +6,7 @@ from the seed and the epoch's number, so that a training that was killed and res
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from lymphoscope.errors import InputError
 from lymphoscope.training import balancing
 from lymphoscope.training.augmentation import augment
 from lymphoscope.training.checkpoints import load_checkpoint, save_checkpoint
@@ -148,6 +150,14 @@ def _epoch(
     validation = None
     if len(held_out):
         validation = validate(learner.judged, data, y, held_out, settings, device, cut)
+    for measured in (training, validation):
+        if measured is not None and not math.isfinite(measured.loss):
+            raise InputError(
+                "the training has diverged: the loss is no finite number any more",
+                found=f"epoch {number}, learning rate {rate:g}",
+                allowed="a rate at which the loss falls",
+                remedy="Lower learning_rate in the recipe's settings, or bound the gradient with clip_norm.",
+            )
     return Epoch(number, rate, training, validation, tally.images, seconds)
 
 
