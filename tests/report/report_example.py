@@ -7,7 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from lymphoscope.cohort.table_findings import CountBelowInclusion, MissingValues, MixedDateLayouts
+from lymphoscope.cohort.table_findings import (
+    CountBelowInclusion,
+    IgnoredColumns,
+    MissingValues,
+    MixedDateLayouts,
+)
 from lymphoscope.report.content import (
     Calibration,
     CalibrationBin,
@@ -254,6 +259,7 @@ def example_report(
                              files=("clinical_annotation.csv",)),
             CountBelowInclusion("2 patients have a count below 4 × 10⁹/L.", patients=("P3", "P11")),
             MissingValues("1 patient has no age.", patients=("P17",)),
+            IgnoredColumns("Not used: column WARD."),
         ),
         methods=example_methods(),
     )  # fmt: skip

@@ -155,7 +155,7 @@ def _patients(content: ReportContent) -> dict[str, Any]:
         "has_portraits": any(row.portrait for row in content.patients),
         "sides_cut": sides < patient_table.longest_strip(unlabelled),
         "labelled": labelled,
-        "own_thresholds": any(row.threshold is not None for row in labelled),
+        "own_thresholds": any(row.threshold for row in labelled),
         "labelled_groups": patient_table.group_by_label(labelled),
         "sides_labelled": sides_labelled,
         "sides_labelled_cut": sides_labelled < patient_table.longest_strip(labelled),
