@@ -30,7 +30,6 @@ TrainedNorms = Literal["none", "final", "all"]
 Head = Literal["linear", "dense"]
 
 _DEFAULT_SCALE: dict[str, float] = {"adaptformer": 0.1, "lora": 1.0}
-_ADAPTER_WIDTH = 64
 _FEW_PATCHES = 100
 """Up to so many, torch's fused attention, made for long sequences, is slower than the plain one."""
 
@@ -89,7 +88,7 @@ class DinoNetwork(CellNetwork):
         *,
         image_size: int = 224,
         tuning: Tuning = "adaptformer",
-        adapter_width: int = _ADAPTER_WIDTH,
+        adapter_width: int = 64,
         adapter_scale: float | None = None,
         learned_scale: bool = False,
         adapter_dropout: float = 0.0,
@@ -110,15 +109,6 @@ class DinoNetwork(CellNetwork):
         if images_at_once is not None and images_at_once < 1:
             raise InputError("images_at_once cannot be this", found=images_at_once, allowed="at least 1")
         scale = _DEFAULT_SCALE.get(tuning, 1.0) if adapter_scale is None else adapter_scale
-        if tuning not in _DEFAULT_SCALE:
-            _check_unused(
-                tuning,
-                adapter_width=adapter_width != _ADAPTER_WIDTH,
-                adapter_scale=adapter_scale is not None,
-                learned_scale=learned_scale,
-                adapter_dropout=adapter_dropout > 0,
-                blocks=blocks is not None,
-            )
         check_adapter(adapter_width, scale, adapter_dropout)
         self.backbone = load_dinov2(source, shape=shape, download=download)
         self.weights_sha256 = "" if str(source) == RANDOM else tensors_sha256(self.backbone.state_dict())
@@ -244,16 +234,6 @@ def _head(kind: Head, n_inputs: int) -> nn.Sequential:
 def _check_choice(option: str, value: str, kind: Any) -> None:
     if value not in get_args(kind):
         raise InputError(f"{option} cannot be this", found=value, allowed=", ".join(get_args(kind)))
-
-
-def _check_unused(tuning: str, **asked: bool) -> None:
-    if any(asked.values()):
-        raise InputError(
-            f'tuning "{tuning}" has no adapters that this could change',
-            found=", ".join(name for name in asked if asked[name]),
-            allowed="with tuning " + " or ".join(_DEFAULT_SCALE),
-            remedy="Leave it out, or change the tuning.",
-        )
 
 
 def _check_image_size(size: int, patch: int) -> None:
