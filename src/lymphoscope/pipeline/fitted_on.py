@@ -24,10 +24,10 @@ def known_by(prepared: Prepared) -> list[str]:
     )
 
 
-def known_again(kept: Collection[str], prepared: Prepared) -> tuple[int, int]:
-    """How many patients of a cohort have a photograph that is among those kept; and how many have any."""
-    wanted, patients = set(kept), _digests(prepared)
-    return sum(not wanted.isdisjoint(digests) for digests in patients.values()), len(patients)
+def known_again(kept: Collection[str], prepared: Prepared) -> int:
+    """How many patients of a cohort have a photograph that is among those kept."""
+    wanted = set(kept)
+    return sum(not wanted.isdisjoint(digests) for digests in _digests(prepared).values())
 
 
 def _digests(prepared: Prepared) -> dict[int, list[str]]:

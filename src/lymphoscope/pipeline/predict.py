@@ -109,11 +109,16 @@ def answer(prepared: Prepared, bundle: Bundle, patients: np.ndarray | None = Non
 def caveats_of(bundle: Bundle, prepared: Prepared) -> tuple[str, ...]:
     """Why these predictions may not be believed as they stand, in sentences."""
     found = page.caveats(bundle.model) + _not_held_out(bundle, prepared) + page.barely_trained(bundle.recipe)
-    seen, everybody = known_again(bundle.metadata["photographs"], prepared)
-    if seen:
+    seen = known_again(bundle.metadata["photographs"], prepared)
+    if bundle.metadata["cohort"]["fingerprint"] == prepared.store.fingerprint:
         found += (
-            f"The model was fitted on photographs of {seen} of these {counted(everybody, 'patient')}: what "
-            "it says of patients it has learned from flatters it.",
+            "These are the data that the model was fitted on: what it says of patients it has learned from "
+            "flatters it.",
+        )
+    elif seen:
+        found += (
+            f"The model was fitted on {seen} of these {counted(len(prepared.cohort.patients), 'patient')}, "
+            "known again by their photographs: what it says of them flatters it.",
         )
     day = bundle.metadata["cohort"].get("reference_date")
     if day is not None and day != str(prepared.cohort.reference_date):

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lymphoscope.cohort.findings import Finding, Severity, counted
+from lymphoscope.encoders.encoder_findings import SEEN_BEFORE
 from lymphoscope.evaluation.scoring import Score
 from lymphoscope.pipeline.answers import Answers
 from lymphoscope.pipeline.run_folder import COHORT, DONE, PLAN, altered, read_object
@@ -139,8 +140,9 @@ def _differences(compared: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def finding_lines(findings: Sequence[Finding]) -> Iterator[Line]:
-    """The warnings about the data, and where to read on."""
-    warnings = [each for each in findings if each.severity is Severity.WARNING]
+    """The warnings about the data, and where to read on; cautions say what an encoder has seen before."""
+    told = [each for each in findings if not isinstance(each, SEEN_BEFORE)]
+    warnings = [each for each in told if each.severity is Severity.WARNING]
     for each in warnings:
         yield f"[yellow]{each.code}[/] {escape(each.message)}"
     if warnings:

@@ -202,7 +202,7 @@ def test_a_run_says_what_was_trained_and_predicts_with_the_transformer(
     with pytest.raises(BundleError, match="--weights PATH"):
         read_model(out / "model")
     predict_cohort(read_model(out / "model", folders[0]), prepared, tmp_path / "answers")
-    assert "The model was fitted on photographs of" in (tmp_path / "answers" / "report.html").read_text()
+    assert "data that the model was fitted on" in (tmp_path / "answers" / "report.html").read_text()
     said = (tmp_path / "answers" / "predictions.csv").read_text()
     for line in (out / "predictions.csv").read_text().splitlines():
         assert line in said
