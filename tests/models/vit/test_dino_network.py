@@ -112,6 +112,19 @@ def test_an_adapted_network_begins_as_the_frozen_one(
 
 
 @pytest.mark.parametrize("tuning", TUNINGS)
+def test_the_head_sees_features_on_the_scale_of_the_training_cells(tuning: str) -> None:
+    model, images = network(tuning=tuning), photographs(8)
+    model.first_look(images)
+    assert model.training
+    seen = features(model, images)
+    torch.testing.assert_close(seen.mean(dim=0), torch.zeros(model.n_features), rtol=0, atol=1e-4)
+    torch.testing.assert_close(seen.std(dim=0, correction=0), torch.ones(model.n_features), rtol=0, atol=1e-3)
+    scale = model.mean.clone(), model.deviation.clone()
+    trained(model)
+    assert torch.equal(model.mean, scale[0]) and torch.equal(model.deviation, scale[1])
+
+
+@pytest.mark.parametrize("tuning", TUNINGS)
 @pytest.mark.parametrize("norms", ["none", "all"])
 def test_training_leaves_the_frozen_weights_the_same_bytes(tuning: str, norms: str) -> None:
     model = network(tuning=tuning, trained_norms=norms)

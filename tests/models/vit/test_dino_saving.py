@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from vit_example import network, output, published_state, trained
+from vit_example import network, output, photographs, published_state, trained
 
 from lymphoscope.encoders.dinov2 import load_dinov2, save_dinov2
 from lymphoscope.models.image_networks import network_state, networks_of
@@ -30,10 +30,12 @@ def test_what_was_learned_is_kept_and_the_rest_found_again(tuning: str, folder: 
     def build(weights: str | None) -> CellNetwork:
         return network(seed=8, **options) if weights else Unbuilt(takes_clinical=True)
 
-    model = trained(network(**options)).to(memory_format=torch.channels_last)  # as every training has it
+    begun = network(**options)
+    begun.first_look(photographs(8))
+    model = trained(begun).to(memory_format=torch.channels_last)  # as every training has it
     state = network_state([model])
     learned = {f"network.0.{name}" for name, value in model.named_parameters() if value.requires_grad}
-    assert state.keys() == learned
+    assert state.keys() == learned | {"network.0.mean", "network.0.deviation"}
     again = networks_of(state, build, str(folder), model.weights_sha256)[0]
     assert torch.equal(output(again), output(model))
 

@@ -53,7 +53,7 @@ def test_only_what_was_trained_is_kept(
     save_bundle(Bundle("dinov2-adaptformer", model), tmp_path / "model")
     kept = {name for name in model.state() if name.startswith("network.0.")}
     trained = [name for name, value in model.networks_[0].named_parameters() if value.requires_grad]
-    assert kept == {f"network.0.{name}" for name in trained}
+    assert kept == {f"network.0.{name}" for name in (*trained, "mean", "deviation")}
     assert str(folders[0]).encode() not in (tmp_path / "model" / "model.json").read_bytes()
 
     new, _ = example_bags(6, seed=3, image_size=SIDE)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor, nn
 
 from lymphoscope.models.networks.base import N_CLINICAL, CellNetwork
+
+_AT_ONCE, _SMALLEST = 128, 1e-6
 
 
 def scaled(channels: int, width: float) -> int:
@@ -63,6 +67,49 @@ class ClinicalHead(nn.Module):
     def forward(self, features: Tensor, clinical: Tensor) -> Tensor:
         """(n, n_features) and (n, 3) → (n, 2)."""
         return self.layers(torch.cat([features, clinical], dim=1))
+
+
+class ScaledFeatures(CellNetwork):
+    """A network of weights that have learned; its features begin the training with mean 0 and deviation 1.
+
+    Before a linear head on such features others put a batch normalisation that has no scale and bias of its
+    own (He et al. 2022, arXiv:2111.06377, appendix A.1): what all features have in common would otherwise be
+    as large as what sets cells apart, and a head that begins at random spends its few steps on it. Here mean
+    and deviation are taken once, over some cells of the training patients, so that no row depends on others.
+
+    Attributes
+    ----------
+    mean, deviation : of every feature, (d,); 0 and 1 until `first_look`.
+    """
+
+    built_from_weights = True
+    looks_first = True
+    mean: Tensor
+    deviation: Tensor
+
+    def begin_scale(self, n_features: int) -> None:
+        """Make room for the scale of so many features, d."""
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("deviation", torch.ones(n_features))
+
+    @abstractmethod
+    def embed(self, images: Tensor) -> Tensor:
+        """Features as the weights give them, (n, d), of images (n, 3, S, S), normalised."""
+
+    def features(self, images: Tensor, clinical: Tensor) -> Tensor:
+        """Those on the scale that they had at the beginning, (n, d)."""
+        return (self.embed(images) - self.mean) / self.deviation
+
+    @torch.no_grad()
+    def first_look(self, images: Tensor) -> None:
+        """Take the scale; it stays, whatever is trained, so that a head has firm ground."""
+        training = self.training
+        self.eval()
+        seen = torch.cat([self.embed(part) for part in torch.split(images, _AT_ONCE)])
+        self.train(training)
+        spread = seen.std(dim=0, correction=0)
+        self.mean.copy_(seen.mean(dim=0))
+        self.deviation.copy_(torch.where(spread > _SMALLEST, spread, 1.0))
 
 
 def decided_by(gate: Tensor, cells: Tensor, clinical: Tensor) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lymphoscope.errors import InputError
 from lymphoscope.models.networks.base import N_CLINICAL, CellNetwork, network
-from lymphoscope.models.networks.blocks import Unbuilt, scaled
+from lymphoscope.models.networks.blocks import ScaledFeatures, Unbuilt, scaled
 
 Tuning = Literal["frozen", "last-stage", "adapters", "whole"]
 
@@ -24,8 +24,6 @@ _WIDTH, _LAYERS = 192, 2
 """Of a random encoder: as of the shipped one."""
 
 _ADAPTED_STAGES = 2
-_AT_ONCE = 128
-_SMALLEST = 1e-6
 
 
 class AdaptedShortcut(nn.Module):
@@ -57,7 +55,7 @@ class AdaptedShortcut(nn.Module):
         return self.shortcut(x) + self.up(torch.relu(self.down(self.smaller(x))))
 
 
-class EncoderNetwork(CellNetwork):
+class EncoderNetwork(ScaledFeatures):
     """A residual encoder, what is tuned in it, and a linear head for cells or patients.
 
     Its normalisations were folded into its convolutions when it was kept: weights and biases are all that
@@ -69,16 +67,8 @@ class EncoderNetwork(CellNetwork):
     layers : blocks in each of its stages but the first.
     weights_sha256 : of the embedder; "" of one that has learned nothing.
     tuning, adapter_width, encoder_rate, clinical : see `pbc_encoder`.
-
-    Attributes
-    ----------
-    mean, deviation : of every number of an embedding over some cells of the training patients, (d,).
     """
 
-    built_from_weights = True
-    looks_first = True
-    mean: Tensor
-    deviation: Tensor
     backbone: Any  # mypy takes parts of a module for tensors
 
     def __init__(
@@ -105,22 +95,13 @@ class EncoderNetwork(CellNetwork):
                 shape = convolution.in_channels, convolution.out_channels, convolution.stride[0]
                 block.shortcut = AdaptedShortcut(block.shortcut, *shape, adapter_width)
         self.frozen_features = tuning == "frozen"
-        self.register_buffer("mean", torch.zeros(self.backbone.width))
-        self.register_buffer("deviation", torch.ones(self.backbone.width))
+        self.begin_scale(self.backbone.width)
         self.layers = nn.Linear(self.backbone.width + N_CLINICAL * clinical, 2)
 
-    def features(self, images: Tensor, clinical: Tensor) -> Tensor:
-        """Embeddings on the scale that they had at the beginning, (n, d)."""
+    def embed(self, images: Tensor) -> Tensor:
+        """Embeddings, (n, d)."""
         seen: Tensor = self.backbone(images)
-        return (seen - self.mean) / self.deviation
-
-    @torch.no_grad()
-    def first_look(self, images: Tensor) -> None:
-        """Take the scale of the embeddings; it stays, whatever is trained, so that a head has firm ground."""
-        seen = torch.cat([self.backbone(part) for part in torch.split(images, _AT_ONCE)])
-        spread = seen.std(dim=0, correction=0)
-        self.mean.copy_(seen.mean(dim=0))
-        self.deviation.copy_(torch.where(spread > _SMALLEST, spread, 1.0))
+        return seen
 
     def rates(self) -> dict[str, float]:
         """What is tuned in the encoder goes slower than the head, which begins at random."""

@@ -15,7 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from lymphoscope.encoders.dinov2 import RANDOM, load_dinov2
 from lymphoscope.encoders.published import VitShape
 from lymphoscope.errors import InputError
-from lymphoscope.models.networks.base import N_CLINICAL, CellNetwork
+from lymphoscope.models.networks.base import N_CLINICAL
+from lymphoscope.models.networks.blocks import ScaledFeatures
 from lymphoscope.models.vit.adapters import (
     AdaptedFeedForward,
     LowRankLinear,
@@ -37,7 +38,7 @@ _DENSE = (120, 84)
 """Widths of the dense layers of Collin & Le Chenadec."""
 
 
-class DinoNetwork(CellNetwork):
+class DinoNetwork(ScaledFeatures):
     """A vision transformer that has seen many images, tuned a little, and a head for cells or patients.
 
     Parameters
@@ -77,9 +78,9 @@ class DinoNetwork(CellNetwork):
     -----
     Fresh weights (adapters, head, and a random transformer) are drawn from torch's global generator. At its
     first step an adapted network gives what the frozen one gives. Frozen modules stay in `eval()`.
+    The head sees features on their scale over some cells of the training patients.
     """
 
-    built_from_weights = True
     backbone: Any  # mypy takes parts of a module for tensors
 
     def __init__(
@@ -123,6 +124,7 @@ class DinoNetwork(CellNetwork):
         if checkpointing:
             self.backbone.activation_checkpointing_enable({"use_reentrant": False})
         self.n_features: int = self.backbone.config.hidden_size * (2 if patch_mean else 1)
+        self.begin_scale(self.n_features)
         self.layers = _head(head, self.n_features + (N_CLINICAL if takes_clinical else 0))
         self.train()
 
@@ -137,7 +139,7 @@ class DinoNetwork(CellNetwork):
                 block.training = mode  # its own flag and not its parts': checkpointing asks for it
         return self
 
-    def features(self, images: Tensor, clinical: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """Class token after the last normalisation, with the patches' mean behind it if chosen, (n, d).
 
         `images` are (n, 3, S, S), normalised.
