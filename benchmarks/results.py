@@ -8,7 +8,9 @@ as CSV and Markdown; both carry the SHA-256 of the rows and the last command.
     lymphoscope synthesize cohorts/strong --test 0 --cells 40 --patients 300 --effect 3
     lymphoscope synthesize cohorts/strong-1000 --test 0 --cells 24 --patients 1000 --effect 3 --seed 2
     python benchmarks/results.py --cohort cohorts/dev --cohort cohorts/default --cohort cohorts/strong \\
-        --cohort cohorts/strong-1000 --learned dev=0.6 --learned strong=0.9 --learned strong-1000=0.9
+        --learned dev=0.6 --learned strong=0.9
+    python benchmarks/results.py --cohort cohorts/strong-1000 --learned strong-1000=0.9 --hold-out \\
+        --recipe clinical --recipe encoder-mean --recipe resnet34@fast:cells_per_patient=4
     python benchmarks/results.py --check benchmarks/results/networks.md
 
 Recipes on photographs run with `--budget`; the reference ladder stands above them, on the same folds. The

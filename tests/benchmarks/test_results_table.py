@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -252,3 +253,19 @@ def test_rows_of_another_content_are_counted(smoke_table: Path, table_of: Module
     other = replace(table.rows[0], recipe="cnn-baseline@smoke", fingerprint="0" * 12)
     page = table_of.markdown(replace(table, rows=(*table.rows, other)))
     assert f"Contents 000000000000 (1 row), {table.rows[0].fingerprint} (2 rows)" in page
+
+
+@pytest.mark.parametrize(
+    ("flags", "single"),
+    [((False, False), [False, True]), ((True, False), [True, True]), ((False, True), [False, False])],
+)
+def test_who_is_measured_on_a_single_hold_out(
+    flags: tuple[bool, bool], single: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import results
+
+    options = Namespace(recipe=["clinical", "resnet34"], budget="fast", encoder=[], again=False)
+    options.hold_out, options.all_folds = flags
+    options.cohort = [Path("cohort")]
+    assert [each for _, _, each in results.asked(options)] == single

@@ -73,9 +73,8 @@ class ScaledFeatures(CellNetwork):
     """A network of weights that have learned; its features begin the training with mean 0 and deviation 1.
 
     Before a linear head on such features others put a batch normalisation that has no scale and bias of its
-    own (He et al. 2022, arXiv:2111.06377, appendix A.1): what all features have in common would otherwise be
-    as large as what sets cells apart, and a head that begins at random spends its few steps on it. Here mean
-    and deviation are taken once, over some cells of the training patients, so that no row depends on others.
+    own (He et al. 2022, arXiv:2111.06377, appendix A.1). Here mean and deviation are taken once, over some
+    cells of the training patients, so that no row depends on others.
 
     Attributes
     ----------
