@@ -300,6 +300,14 @@ def test_no_cohort_at_all(tmp_path: Path, finished: Path) -> None:
         ("1000", True, (), ("1 malignant (1)", "at least 2 patients of each class")),
         ("1100", True, (), ("at most 2 folds",)),
         ("111000", True, ("--folds", "9"), ("at most 3 folds",)),
+        (
+            "111000",
+            True,
+            ("--protocol", "holdout", "--folds", "9"),
+            ("--folds 9", "--test-size", "repeated-cv"),
+        ),
+        ("111000", True, ("--protocol", "column", "--repeats", "2"), ("--repeats 2", "the table's")),
+        ("111000", True, ("--test-size", "4"), ("--test-size 4", "--folds and --repeats", "holdout")),
         ("111000", True, ("--protocol", "holdout"), ("hold-out of 33",)),
         ("111000", True, ("--protocol", "column"), ("on no side of the split", "allowed: train, test")),
         ("111000", False, (), ("no labelled patient has a photograph", "evaluate COHORT --recipe clinical")),
@@ -314,7 +322,8 @@ def test_labels_that_nothing_can_be_learned_from_are_refused_before_anything_is_
     (cohort / TABLE).write_text(HEADER + "".join(rows))
     if not photographs:
         shutil.rmtree(patient)
-    message = refused("run", cohort, "-o", tmp_path / "run", *FAST, *options)
+    rest = FAST if not {"--protocol", "--test-size"} & set(options) else MIN_CELLS
+    message = refused("run", cohort, "-o", tmp_path / "run", *rest, *options)
     assert all(word in message for word in words), message
     assert not (tmp_path / "run").exists()
 

@@ -205,3 +205,12 @@ def test_what_counts_as_almost_the_same_name() -> None:
 
 def test_natural_order() -> None:
     assert sorted(["P10", "P2", "Q1", "7", "P"], key=natural_order) == ["7", "P", "P2", "P10", "Q1"]
+
+
+def test_empty_folders_without_a_row_are_told_of(tmp_path: Path) -> None:
+    put(tmp_path, "trainset/P1/a.jpg", "trainset/P4/.DS_Store", "trainset/P5/notes.txt")
+    for name in ("P1/none", "P2", "P3", "site/P6"):
+        (tmp_path / "trainset" / name).mkdir(parents=True)
+    finding = found(look(tmp_path, ["P1", "P2"]), "LYM116")
+    assert finding.files == ("trainset/P3", "trainset/P4", "trainset/site/P6")
+    assert finding.message == "3 folders without files and without a row in the table, e.g. trainset/P3."

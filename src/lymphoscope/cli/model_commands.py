@@ -20,12 +20,19 @@ from lymphoscope.cli.options import (
     encoder_of,
     with_reading,
 )
+from lymphoscope.cli.protocol_options import (
+    PANEL,
+    FoldsOption,
+    KindOption,
+    OverlapOption,
+    RepeatsOption,
+    SensitivityOption,
+    TestSizeOption,
+    protocol_of,
+)
 
 if TYPE_CHECKING:
     from lymphoscope.cohort.read import ReadOptions
-    from lymphoscope.evaluation.protocol import Protocol
-
-PANEL = "Evaluation"
 
 RecipeOption = Annotated[str, typer.Option(help="The recipe to fit; `lymphoscope models` lists them.")]
 BudgetOption = Annotated[
@@ -57,25 +64,6 @@ TrackOption = Annotated[
         rich_help_panel="Networks",
     ),
 ]
-Kind = Literal["repeated-cv", "holdout", "column"]
-KindOption = Annotated[
-    Kind, typer.Option("--protocol", help="How patients are held out.", rich_help_panel=PANEL)
-]
-FoldsOption = Annotated[int, typer.Option(min=2, help="Folds.", rich_help_panel=PANEL)]
-RepeatsOption = Annotated[
-    int | None,
-    typer.Option(
-        min=1, show_default="10, or 1 with networks", help="Repeats of the folds.", rich_help_panel=PANEL
-    ),
-]
-TestSizeOption = Annotated[int, typer.Option(min=2, help="Patients of a hold-out.", rich_help_panel=PANEL)]
-OverlapOption = Annotated[
-    float, typer.Option(help="Highest count (10⁹/L) of the overlap zone.", rich_help_panel=PANEL)
-]
-SensitivityOption = Annotated[
-    float,
-    typer.Option(help="Sensitivity that the referral threshold is chosen for.", rich_help_panel=PANEL),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -95,9 +83,9 @@ def run(
     ],
     recipe: RecipeOption = "auto",
     kind: KindOption = "repeated-cv",
-    folds: FoldsOption = 5,
+    folds: FoldsOption = None,
     repeats: RepeatsOption = None,
-    test_size: TestSizeOption = 33,
+    test_size: TestSizeOption = None,
     overlap_limit: OverlapOption = 10.47,
     sensitivity: SensitivityOption = 0.95,
     refits: Annotated[
@@ -138,8 +126,11 @@ def run(
     recipe = _trained(recipe, budget, device, weights)
     plan = RunPlan(
         reading=reading,
-        protocol=_protocol(
-            kind, folds, _repeats(repeats, [recipe]), test_size, seed, overlap_limit, sensitivity
+        protocol=protocol_of(
+            *(kind, folds, repeats, test_size, [recipe]),
+            seed=seed,
+            overlap_limit=overlap_limit,
+            wished_sensitivity=sensitivity,
         ),
         recipe=recipe,
         refits=refits,
@@ -181,9 +172,9 @@ def evaluate(
         Path | None, typer.Option("--out", "-o", metavar="JSON", help="Also write the numbers to this file.")
     ] = None,
     kind: KindOption = "repeated-cv",
-    folds: FoldsOption = 5,
+    folds: FoldsOption = None,
     repeats: RepeatsOption = None,
-    test_size: TestSizeOption = 33,
+    test_size: TestSizeOption = None,
     overlap_limit: OverlapOption = 10.47,
     budget: BudgetOption = "fast",
     device: DeviceOption = "auto",
@@ -207,7 +198,7 @@ def evaluate(
     from lymphoscope.pipeline.tracking import require_tracking
 
     recipes = [_trained(name, budget, device, weights) for name in recipe or []]
-    protocol = _protocol(kind, folds, _repeats(repeats, recipes), test_size, seed, overlap_limit)
+    protocol = protocol_of(kind, folds, repeats, test_size, recipes, seed=seed, overlap_limit=overlap_limit)
     require_tracking(track)
     if out is not None:
         require_new(out)
@@ -359,35 +350,3 @@ def _trained(name: str, budget: str, device: str, weights: Path | None) -> str:
         if begins.tuned:
             console.print(f"{recipe_info(name).title}: {escape(begins.tuned)}")
     return name
-
-
-def _repeats(repeats: int | None, recipes: list[str]) -> int:
-    """Ten rounds of folds where recipes are quick, one where networks are trained."""
-    from lymphoscope.models.base import EpochClassifier
-    from lymphoscope.models.registry import create_model
-
-    models = [create_model(name) for name in recipes]
-    slow = any(isinstance(model, EpochClassifier) or model.cell_input == "images" for model in models)
-    return repeats or (1 if slow else 10)
-
-
-def _protocol(
-    kind: Kind,
-    folds: int,
-    repeats: int,
-    test_size: int,
-    seed: int,
-    overlap_limit: float,
-    sensitivity: float = 0.95,
-) -> Protocol:
-    from lymphoscope.evaluation.protocol import Protocol
-
-    return Protocol(
-        kind=kind,
-        folds=folds,
-        repeats=repeats,
-        test_size=test_size,
-        seed=seed,
-        overlap_limit=overlap_limit,
-        wished_sensitivity=sensitivity,
-    )

@@ -176,3 +176,13 @@ class SplitsDisagree(Finding):
     title = "Column and folder disagree on the split"
     severity = Severity.WARNING
     remedy = "Move the folders or correct the column."
+
+
+@dataclass(frozen=True)
+class EmptyFolder(Finding):
+    """A folder that bears no id of the table holds nothing, so nobody is read from it."""
+
+    code = "LYM116"
+    title = "Empty folder"
+    severity = Severity.WARNING
+    remedy = "Copy the patient's photographs into it if there are any; else remove it."

@@ -178,6 +178,8 @@ class _Walk:
         except OSError:
             self.files[kinds.UnreadableFolder].append(place.path or ".")
             return []
+        if place.owner is None and place.path and all(entry.name.startswith(".") for entry in entries):
+            self.files[kinds.EmptyFolder].append(place.path)
         usable = []
         for entry in entries:
             if _is_plain(entry.name):
@@ -273,6 +275,7 @@ _WHAT: Mapping[type[Finding], tuple[str, str]] = {
     kinds.UnreadableFolder: ("folder", "that cannot be opened"),
     kinds.UnusableName: ("name", "that cannot be used"),
     kinds.LinkOutOfCohort: ("link", "out of the cohort, followed"),
+    kinds.EmptyFolder: ("folder", "without files and without a row in the table"),
     kinds.RepeatingLink: ("link", "in a circle, to what is read already, or to nothing"),
 }
 
