@@ -29,7 +29,7 @@ from lymphoscope.pipeline.preparation import Prepared, prepare
 from lymphoscope.pipeline.run import run
 from lymphoscope.pipeline.run_folder import require_run_folder
 from lymphoscope.pipeline.summary import ladder_lines, run_summary
-from lymphoscope.pipeline.tracking import require_tracking, tracking
+from lymphoscope.pipeline.tracking import require_tracking, told_if_untracked, tracking
 from lymphoscope.training.curves import Epoch, Measured
 
 READING = ReadOptions(min_cells=4)
@@ -237,6 +237,20 @@ def test_tensorboard_reads_what_is_tracked(tmp_path: Path) -> None:
     assert [each.step for each in events.Scalars("loss/training")] == [1, 2]
     assert events.Scalars("images_per_second")[0].value == pytest.approx(20.0)
     assert "balanced_accuracy/training" not in events.Tags()["scalars"]
+
+
+def test_a_call_that_tracks_nothing_says_so(tmp_path: Path) -> None:
+    said: list[str] = []
+    for tracked in (True, False):
+        with told_if_untracked(tmp_path, said.append), tracking(tmp_path) as track:
+            if tracked and track is not None:
+                track("recipe", "repeat 1, fold 1", epoch())
+        assert len(said) == (not tracked)
+    assert str(tmp_path) in said[0]
+    assert "no network was trained" in said[0]
+    with told_if_untracked(None, said.append):
+        pass
+    assert len(said) == 1
 
 
 def test_without_tensorboard_it_is_said_before_the_work_begins(

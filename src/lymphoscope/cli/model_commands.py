@@ -121,7 +121,7 @@ def run(
     from lymphoscope.pipeline.run import run as run_cohort
     from lymphoscope.pipeline.run_folder import require_run_folder
     from lymphoscope.pipeline.summary import finding_lines, run_summary
-    from lymphoscope.pipeline.tracking import require_tracking
+    from lymphoscope.pipeline.tracking import require_tracking, told_if_untracked
 
     recipe = _trained(recipe, budget, device, weights)
     plan = RunPlan(
@@ -140,7 +140,7 @@ def run(
     )
     require_run_folder(out)
     require_tracking(track, out)
-    with TerminalProgress().shown() as progress:
+    with told_if_untracked(track, console.out), TerminalProgress().shown() as progress:
         prepared = prepare(
             cohort,
             reading,
@@ -195,14 +195,14 @@ def evaluate(
     from lymphoscope.pipeline.evaluate import evaluate_cohort
     from lymphoscope.pipeline.preparation import prepare, require_new
     from lymphoscope.pipeline.summary import caution_lines, finding_lines, ladder_lines
-    from lymphoscope.pipeline.tracking import require_tracking
+    from lymphoscope.pipeline.tracking import require_tracking, told_if_untracked
 
     recipes = [_trained(name, budget, device, weights) for name in recipe or []]
     protocol = protocol_of(kind, folds, repeats, test_size, recipes, seed=seed, overlap_limit=overlap_limit)
     require_tracking(track)
     if out is not None:
         require_new(out)
-    with TerminalProgress().shown() as progress:
+    with told_if_untracked(track, console.out), TerminalProgress().shown() as progress:
         prepared = prepare(
             cohort,
             reading,

@@ -53,6 +53,22 @@ def require_tracking(folder: Path | None, run: Path | None = None) -> None:
         )
 
 
+@contextmanager
+def told_if_untracked(folder: Path | None, tell: Callable[[str], None]) -> Iterator[None]:
+    """`tell` a sentence after the block where it has left no new events in `folder`."""
+    before = _events(folder)
+    yield
+    if folder is not None and _events(folder) == before:
+        tell(
+            f"Nothing was written to {folder}: no network was trained in this call. The curves of those that "
+            "were trained before are in the results."
+        )
+
+
+def _events(folder: Path | None) -> frozenset[Path]:
+    return frozenset() if folder is None else frozenset(folder.rglob("events.*"))
+
+
 class _Tracker:
     """Writes what it is told; one writer per recipe and fold."""
 
