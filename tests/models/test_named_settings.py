@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from lymphoscope.errors import InputError
-from lymphoscope.models.named_settings import named_settings, public_name, with_settings
-from lymphoscope.models.registry import create_model
+from lymphoscope.models.named_settings import named_settings, public_name, require_heard, with_settings
+from lymphoscope.models.registry import create_model, list_models
 
 
 def made(name: str) -> dict[str, Any]:
@@ -76,3 +76,32 @@ def test_a_value_that_would_be_read_as_two_settings_is_refused() -> None:
     with pytest.raises(InputError, match="no comma, no equals sign"):
         with_settings("resnet18", {"weights": "a,b.pth"})
     assert public_name(with_settings("resnet18", {"weights": "x/a.pth"})) == "resnet18:weights=a.pth"
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "remedy"),
+    [
+        ("cnn-baseline:balance=none,balance_by=cell", "balance_by with balance=none", "balance=oversample"),
+        ("resnet18:schedule=cosine,decay=0.9", "decay with schedule=cosine", "schedule=exponential"),
+        ("resnet18:unit=patient,pooling=logit", "pooling with unit=patient", "unit=cell"),
+        ("resnet18@fast:schedule=cosine", "schedule with snapshots=3", "snapshots=1"),
+    ],
+)
+def test_a_named_setting_that_would_say_nothing_is_refused(name: str, found: str, remedy: str) -> None:
+    with pytest.raises(InputError, match=rf"{found}[\s\S]*add {remedy}"):
+        require_heard(name, made(name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(info.name for info in list_models()),
+        *(f"{info.name}@{budget}" for info in list_models() for budget in info.budgets),
+        "resnet18:schedule=exponential,decay=0.9",
+        "resnet18:balance=weighted-sampler,balance_by=cell",
+        "mil-abmil:epochs=3",
+        "clinical",
+    ],
+)
+def test_settings_that_say_something_and_those_of_recipes_are_taken(name: str) -> None:
+    require_heard(name, made(name))

@@ -322,7 +322,7 @@ def _trained(name: str, budget: str, device: str, weights: Path | None) -> str:
     from lymphoscope.cli.console import console
     from lymphoscope.encoders.kept import CARD, CELLS, SOURCES
     from lymphoscope.models.base import EpochClassifier
-    from lymphoscope.models.named_settings import named_settings, with_settings
+    from lymphoscope.models.named_settings import named_settings, require_heard, with_settings
     from lymphoscope.models.registry import FULL_BUDGET, create_model, recipe_info, with_budget
 
     takes = create_model(name).get_params(deep=False)
@@ -341,6 +341,7 @@ def _trained(name: str, budget: str, device: str, weights: Path | None) -> str:
     known = {*recipe_info(name).budgets, FULL_BUDGET}
     name = with_settings(with_budget(name, budget) if budget in known else name, settings)
     model = create_model(name)
+    require_heard(name, model.get_params(deep=False))
     if not isinstance(model, EpochClassifier):
         model.check_settings()
     else:

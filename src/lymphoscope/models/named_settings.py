@@ -15,6 +15,15 @@ _NOTHING = ("none", "null")
 _TRUTH = {"true": True, "false": False}
 
 
+_HEARD_WITH: Mapping[str, tuple[str, tuple[Any, ...]]] = {
+    "balance_by": ("balance", ("oversample", "undersample", "weighted-sampler", "class-weights")),
+    "decay": ("schedule", ("exponential",)),
+    "pooling": ("unit", ("cell",)),
+    "schedule": ("snapshots", (1,)),
+}
+"""Settings that are heard only where another one has one of these values."""
+
+
 class Written(str):
     """The value of a setting as it stands in a recipe's name."""
 
@@ -51,6 +60,27 @@ def with_settings(name: str, settings: Mapping[str, str]) -> str:
             "a setting of a recipe cannot hold this", found=text, allowed="no comma, no equals sign"
         )
     return f"{name}{',' if ':' in name else ':'}{text}" if text else name
+
+
+def require_heard(name: str, parameters: Mapping[str, Any]) -> None:
+    """Raise an `InputError` where a recipe's name carries a setting that its others leave without a say.
+
+    What the recipe itself brings is taken: its settings are those of its report, and change with a budget.
+
+    Parameters
+    ----------
+    parameters : of the model that `name` makes.
+    """
+    for setting in named_settings(name):
+        other, values = _HEARD_WITH.get(setting, ("", ()))
+        if other in parameters and parameters[other] not in values:
+            allowed = " or ".join(f"{other}={value}" for value in values)
+            raise InputError(
+                "a setting in the recipe's name says nothing beside its others",
+                found=f"{setting} with {other}={parameters[other]}",
+                allowed=f"{setting} with {allowed}",
+                remedy=f"Leave {setting} out, or add {other}={values[0]}.",
+            )
 
 
 def public_name(name: str) -> str:
