@@ -122,6 +122,17 @@ def test_the_doctor_finds_this_machine_well(call) -> None:
     found = call("doctor")
     assert found.exit_code == 0, found.output
     assert "FAIL" not in found.output
+    assert all(f"{name}: " in found.output for name in ("lymphoscope", "torch", "safetensors", "simplejpeg"))
+
+
+def test_the_doctor_misses_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lymphoscope.pipeline import doctor
+
+    monkeypatch.setattr(
+        doctor.packages, "requires", lambda _: ["numpy>=2", "absent-thing<3", "x; extra == 'dev'"]
+    )
+    assert doctor.needed() == ["numpy", "absent-thing"]
+    assert [line.what for line in doctor.examine(Path.cwd()) if not line.ok] == ["absent-thing"]
 
 
 @pytest.mark.parametrize("wrong", [("--column", "id"), ("--count-unit", "bushels"), ("--table", "none.csv")])

@@ -124,7 +124,10 @@ def synthesize(
     effect: Annotated[
         float | None,
         typer.Option(
-            min=0, max=3, show_default="0.7", help="How far malignant cells differ from ordinary ones."
+            min=0,
+            max=3,
+            show_default="0.7",
+            help="How far a patient's malignant or activated cells differ from ordinary ones; 0: not at all.",
         ),
     ] = None,
     shortcut: Annotated[

@@ -54,7 +54,8 @@ BatchOption = Annotated[int, typer.Option(min=1, help="Cells per step.", rich_he
 EncoderArgument = Annotated[
     str,
     typer.Argument(
-        metavar="ENCODER", help="pbc-small, which is shipped, or a folder that `encoder train` wrote."
+        metavar="ENCODER",
+        help="pbc-small, which is shipped, or a folder that `encoder train`, `adapt` or `match` wrote.",
     ),
 ]
 DeviceOption = Annotated[
@@ -65,7 +66,8 @@ SourceOption = Annotated[
     str,
     typer.Option(
         metavar="NAME|PATH",
-        help="What is changed: the shipped encoder, or a folder that `encoder train` wrote.",
+        help="What is changed: the shipped encoder, or a folder that `encoder train`, `adapt` or `match` "
+        "wrote.",
     ),
 ]
 PatientsOption = Annotated[

@@ -51,7 +51,8 @@ WeightsOption = Annotated[
     Path | None,
     typer.Option(
         help="Weights that a network begins with: a checkpoint of torchvision, .safetensors or .pth; for "
-        "DINOv2 also a folder, the name of a downloaded model, or random.",
+        "DINOv2 also a folder, the name of a downloaded model, or random; for encoder-tuned an "
+        "encoder's folder.",
         rich_help_panel="Networks",
     ),
 ]
@@ -239,7 +240,9 @@ def predict(
     weights: Annotated[
         Path | None,
         typer.Option(
-            metavar="PATH", help="Weights that the model was built on, where it does not hold them: DINOv2's."
+            metavar="PATH",
+            help="Weights that the model was built on, where it does not hold them: DINOv2's, or an "
+            "encoder's folder.",
         ),
     ] = None,
     encoder: EncoderOption = DEFAULT_ENCODER,

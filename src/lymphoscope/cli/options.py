@@ -33,7 +33,8 @@ JobsOption = Annotated[
         "-j",
         min=1,
         show_default=f"one a core, at most {MOST_TOGETHER}",
-        help="Processes to use. Networks share the cores among them; fewer take less memory.",
+        help="Processes to use. A network gets the same share of the cores whatever this is; fewer processes "
+        "take less memory and longer.",
     ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every random number.")]
@@ -50,7 +51,7 @@ EncoderOption = Annotated[
     typer.Option(
         metavar="NAME|PATH",
         help="Network that turns cells into numbers beside the measured ones: the shipped one, a folder that "
-        "`encoder train` wrote, weights of DINOv2 or DinoBloom; none leaves it out.",
+        "`encoder train`, `adapt` or `match` wrote, weights of DINOv2 or DinoBloom; none leaves it out.",
     ),
 ]
 LeaveOutOption = Annotated[

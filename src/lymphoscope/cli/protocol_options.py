@@ -13,7 +13,12 @@ PANEL = "Evaluation"
 
 Kind = Literal["repeated-cv", "holdout", "column"]
 KindOption = Annotated[
-    Kind, typer.Option("--protocol", help="How patients are held out.", rich_help_panel=PANEL)
+    Kind,
+    typer.Option(
+        "--protocol",
+        help="How patients are held out; column: by the table's own split.",
+        rich_help_panel=PANEL,
+    ),
 ]
 FoldsOption = Annotated[
     int | None, typer.Option(min=2, show_default="5", help="Folds.", rich_help_panel=PANEL)

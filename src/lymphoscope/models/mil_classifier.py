@@ -37,7 +37,7 @@ class MilClassifier(NetworkClassifier):
     numbers : which numbers of a cell are taken, where they have names; all of them where they have none.
     embedding : hidden units that the head sees in place of a cell's numbers (linear layer, ReLU); 0 shows
         it the numbers.
-    width : multiplies the sizes of the head's hidden layers; 1 is the published size.
+    width : multiplies the sizes of the head's hidden layers, and `embedding`; 1 is the published size.
     fusion : how age, count and sex join: not at all, beside every cell's numbers, as a linear term, or
         through a gate.
     clinical_scaling : "standard" (age and log count to variance 1) or "minmax" (age and count to a range of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import numpy as np
 
 from lymphoscope.cores import available_cores
 
-NEEDED = ("lymphoscope", "numpy", "scipy", "scikit-learn", "pandas", "opencv-python-headless", "simplejpeg")
+PROGRAM = "lymphoscope"
 SPACE_NEEDED = 1 << 30
 """Bytes that the photographs and numbers of a large cohort take in the cache."""
 
@@ -32,11 +33,21 @@ class Line:
 def examine(cache: Path) -> Iterator[Line]:
     """Look at the interpreter, the packages, the processor, the cache folder and the JPEG decoder."""
     yield Line("Python", f"{platform.python_version()} ({sys.platform})", sys.version_info >= (3, 11))
-    for name in NEEDED:
+    for name in (PROGRAM, *needed()):
         yield _package(name)
     yield Line("Processor cores", str(available_cores()))
     yield _cache(cache)
     yield _jpeg()
+
+
+def needed() -> list[str]:
+    """Packages that this one requires, without those of its extras; none where it is not installed itself."""
+    try:
+        required = packages.requires(PROGRAM) or []
+    except packages.PackageNotFoundError:
+        return []
+    names = (re.match(r"[\w.-]+", line) for line in required if "extra ==" not in line)
+    return [name.group() for name in names if name]
 
 
 def _package(name: str) -> Line:

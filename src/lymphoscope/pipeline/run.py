@@ -353,8 +353,8 @@ def _methods(prepared: Prepared, plan: RunPlan, bundle: Bundle, cautions: tuple[
                 f"The interval of a probability comes from {plan.refits} models refitted on bootstrap "
                 "samples of patients, with the settings that the fitted model had chosen."
                 if plan.has_refits
-                else "A probability stands without an interval: refitting networks on bootstrap samples of "
-                "patients would take days."
+                else "A probability stands without an interval: networks are not refitted on bootstrap "
+                "samples of patients, which takes too long."
             ),
             *cautions,
             *_rule(plan),
