@@ -112,6 +112,15 @@ def test_its_state_comes_back() -> None:
     assert recipe_of(again).name == "ensemble"
 
 
+def test_its_state_comes_back_with_names_that_carry_settings() -> None:
+    bags, y = example_bags(50)
+    names = ("clinical", "morphology:spread_weight=0.2,max_components=8")
+    model = ensemble(candidates=names).fit(bags, y)
+    again = ensemble(candidates=names).load_state(model.state())
+    assert again.weights_ == model.weights_
+    assert again.predict_proba(bags).tobytes() == model.predict_proba(bags).tobytes()
+
+
 def test_its_state_comes_back_where_some_took_no_part() -> None:
     bags, y = example_bags(50)
     measured = bags.select_columns(MEASURED_COLUMNS)

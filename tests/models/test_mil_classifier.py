@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from lymphoscope.cohort.bags import Bags
 from lymphoscope.errors import InputError
 from lymphoscope.evaluation.folds import out_of_fold
 from lymphoscope.evaluation.protocol import Protocol
@@ -86,6 +87,64 @@ def test_the_reports_rule_sees_the_columns_that_the_honest_one_sees() -> None:
     model = create_model("mil-mean", epochs=2, selection="scored-fold", patience=None)
     found = out_of_fold(model, replace(bags, columns=named), y, Protocol(folds=2, repeats=1).splits(y))
     assert found.optimistic and np.isfinite(found.probability).all()
+
+
+def test_columns_are_known_by_their_names() -> None:
+    bags, y = example_bags(24)
+    model = create_model("mil-mean@smoke").fit(bags, y)
+    columns = bags.columns or ()
+    turned = bags.select_columns(columns[::-1])
+    kept = create_model("mil-mean@smoke").load_state(model.state())
+    for each in (model, kept):
+        assert each.predict_proba(turned).tobytes() == model.predict_proba(bags).tobytes()
+        with pytest.raises(InputError, match=f"trained on are missing.*also {columns[0]}"):
+            each.predict_proba(bags.select_columns(columns[1:]))
+    unnamed = replace(bags, columns=None)
+    nameless = create_model("mil-mean@smoke").fit(unnamed, y)
+    again = create_model("mil-mean@smoke").load_state(nameless.state())
+    assert again.predict_proba(unnamed).tobytes() == nameless.predict_proba(unnamed).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"snapshots": 5, "patience": None}, "5 snapshots, 3 epochs"),
+        ({"clinical_masking": 0.5}, "clinical_masking=0.5"),
+        ({"selection": "scored-fold", "members": 5}, "5 members"),
+    ],
+)
+def test_a_fit_refuses_what_the_command_line_does(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        create_model("mil-mean", epochs=3, **settings).fit(*example_bags(24))
+
+
+@pytest.mark.parametrize("settings", [{"positive_weight": 20.0}, {"balance": "oversample"}])
+def test_few_patients_have_the_weights_of_training_taken_back(settings: dict[str, Any]) -> None:
+    """With three reactive patients nobody is held out to calibrate on."""
+    bags, y = example_bags(60)
+    few = np.r_[np.flatnonzero(y == 1)[:27], np.flatnonzero(y == 0)[:3]]
+    plain, weighed = (
+        create_model("mil-mean@smoke", **each).fit(bags[few], y[few]) for each in ({}, settings)
+    )
+    prior = np.log(20 * 9.0) if "positive_weight" in settings else 0.0
+    assert plain.calibration_.offset == pytest.approx(0.0, abs=1e-9)  # type: ignore[attr-defined]
+    assert weighed.calibration_.offset == pytest.approx(np.log(9.0) - prior)  # type: ignore[attr-defined]
+    assert weighed.calibration_.slope == 1.0  # type: ignore[attr-defined]
+
+
+def test_a_fold_without_cells_says_nothing_and_stops_nothing() -> None:
+    bags, y = example_bags(12)
+    model = create_model("mil-mean@smoke", members=4)
+    _, sides = model._sides(bags, y, len(bags))  # type: ignore[attr-defined]
+    empty = sides[0][1]
+    cells = [np.asarray(each.cells) for each in (bags[[i]] for i in range(len(bags)))]
+    holes = Bags.from_list(
+        [each[:0] if i in empty else each for i, each in enumerate(cells)],
+        bags.clinical,
+        columns=bags.columns,
+    )
+    fitted = create_model("mil-mean@smoke", members=4).fit(holes, y)
+    assert np.isfinite(fitted.predict_proba(bags)).all()
 
 
 def test_folds_keep_the_curves_and_the_gate() -> None:

@@ -84,11 +84,20 @@ def test_a_value_that_would_be_read_as_two_settings_is_refused() -> None:
         ("cnn-baseline:balance=none,balance_by=cell", "balance_by with balance=none", "balance=oversample"),
         ("resnet18:schedule=cosine,decay=0.9", "decay with schedule=cosine", "schedule=exponential"),
         ("resnet18:unit=patient,pooling=logit", "pooling with unit=patient", "unit=cell"),
+        (
+            "cnn-baseline:unit=patient,balance=oversample,balance_by=cell",
+            "balance_by with unit=patient",
+            "unit=cell",
+        ),
+        ("cnn-clinical@fast:decay=0.9", "decay with snapshots=3", "snapshots=1"),
+        ("resnet18:selection=last,patience=3", "patience with selection=last", "selection=inner"),
+        ("resnet18:members=5,validation_share=0.3", "validation_share with members=5", "members=1"),
+        ("mixture-of-experts:unit=cell,expert_loss=0.1", "expert_loss with unit=cell", "unit=patient"),
         ("resnet18@fast:schedule=cosine", "schedule with snapshots=3", "snapshots=1"),
     ],
 )
 def test_a_named_setting_that_would_say_nothing_is_refused(name: str, found: str, remedy: str) -> None:
-    with pytest.raises(InputError, match=rf"{found}[\s\S]*add {remedy}"):
+    with pytest.raises(InputError, match=rf"{found}[\s\S]*(add|set) {remedy}"):
         require_heard(name, made(name))
 
 

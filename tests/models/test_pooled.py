@@ -10,7 +10,7 @@ from lymphoscope.cohort.bags import Bags, segment_mean
 from lymphoscope.errors import InputError
 from lymphoscope.models.base import BagClassifier
 from lymphoscope.models.conformance import MEASURED_COLUMNS, example_bags
-from lymphoscope.models.patient_space import cell_columns, level_and_spread
+from lymphoscope.models.patient_space import cell_columns, known_columns, level_and_spread
 from lymphoscope.models.pooled import LateFusion, PooledLogistic, _fuse
 from lymphoscope.models.registry import create_model
 
@@ -31,7 +31,9 @@ def new_patients() -> Bags:
 def cells_log_odds(model: BagClassifier, bags: Bags) -> npt.NDArray[np.float64]:
     """What the cells of each patient add to the log-odds."""
     assert isinstance(model, PooledLogistic | LateFusion)
-    components = model.learned_.space.components(level_and_spread(model.learned_.space.select(bags)))
+    components = model.learned_.space.components(
+        level_and_spread(known_columns(bags, model.learned_.space.columns))
+    )
     if isinstance(model, LateFusion):
         return components @ model.learned_.cells.logistic.coef * model.learned_.fusion.coef[1]
     return components @ model.learned_.expert.logistic.coef[-components.shape[1] :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,15 @@ def test_the_best_epoch_is_kept_and_patience_counts_from_it() -> None:
     assert kept_epochs(seen, TrainingSettings(select="last")) == [4]
 
 
+def test_where_no_balanced_accuracy_is_known_the_last_epoch_is_kept() -> None:
+    nan = float("nan")
+    seen = [replace(each, validation=Measured(1.0, nan, 1.0, nan)) for each in history(3, 1, 2)]
+    settings = TrainingSettings(select_by="balanced-accuracy")
+    assert selected_epoch(seen, settings) == 3
+    seen[1] = replace(seen[1], validation=Measured(1.0, 0.5, 1.0, 0.0))
+    assert selected_epoch(seen, settings) == 2
+
+
 def test_snapshots_divide_the_epochs_and_train_to_the_end() -> None:
     settings = TrainingSettings(epochs=7, snapshots=3, patience=1, learning_rate=1.0)
     assert kept_epochs(history(*range(7)), settings) == [2, 5, 7]
@@ -132,11 +142,15 @@ def test_a_rise_longer_than_the_training_is_cut() -> None:
     assert [learning_rate(number, settings) for number in (1, 2)] == [0.5, 1.0]
 
 
-def test_sums_on_a_graphics_processor_are_in_order_only_while_training() -> None:
+def test_sums_on_a_graphics_processor_are_in_order_and_exact_only_within() -> None:
+    rounded = torch.backends.cudnn.allow_tf32
     for device, inside in (("cuda", True), ("cpu", False)):
         with same_bits(torch.device(device)):
             assert torch.are_deterministic_algorithms_enabled() == inside
+            assert torch.backends.cudnn.allow_tf32 == (rounded and not inside)
         assert not torch.are_deterministic_algorithms_enabled()
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.backends.cudnn.allow_tf32 == rounded
 
 
 def test_cells_stay_where_they_are_on_a_processor() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -122,7 +123,7 @@ class EnsembleClassifier(BagClassifier):
         """The candidates' states, their weights and scores, slope and intercept."""
         self.check_fitted()
         state: State = {
-            "recipes": pack_text(",".join(self.models_)),
+            "recipes": pack_text(json.dumps(list(self.models_))),
             "weights": np.array(list(self.weights_.values())),
             "scores": np.array([self.inner_scores_.get(name, np.nan) for name in self.models_]),
             "line": np.array([self.slope_, self.intercept_, self.threshold_]),
@@ -133,7 +134,7 @@ class EnsembleClassifier(BagClassifier):
 
     def load_state(self, state: State) -> Self:
         """Take up what `state` returned."""
-        names = unpack_text(state["recipes"]).split(",")
+        names = json.loads(unpack_text(state["recipes"]))
         self.weights_ = dict(zip(names, state["weights"].tolist(), strict=True))
         scores = zip(names, state["scores"].tolist(), strict=True)
         self.inner_scores_ = {name: score for name, score in scores if not np.isnan(score)}

@@ -15,6 +15,7 @@ from lymphoscope.cohort.splits import repeated_stratified, stratified_holdout
 from lymphoscope.errors import InputError
 from lymphoscope.models.networks.base import CellNetwork, Criterion
 from lymphoscope.training.augmentation import Augmentation, prepare
+from lymphoscope.training.machine import same_bits
 from lymphoscope.training.packing import Packing
 from lymphoscope.training.prediction import CellData, predict_features
 from lymphoscope.training.settings import TrainingSettings
@@ -198,5 +199,6 @@ def seen_once(
     """Features in place of images: they are frozen, so they are computed once and not augmented."""
     rows, owner = data.rows_of(np.arange(len(data.counts)))
     network.eval().to(device)
-    seen = predict_features(network, data, rows, owner, replace(settings, unit="patient"), device=device)
+    with same_bits(device):
+        seen = predict_features(network, data, rows, owner, replace(settings, unit="patient"), device=device)
     return replace(data, cells=seen.cpu())

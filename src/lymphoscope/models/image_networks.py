@@ -14,6 +14,7 @@ from lymphoscope.cohort.bags import FloatArray, IntArray
 from lymphoscope.errors import BundleError, InputError
 from lymphoscope.models.base import State
 from lymphoscope.models.networks.base import CellNetwork, load_backbone
+from lymphoscope.training.machine import same_bits
 from lymphoscope.training.prediction import (
     CellData,
     left_out,
@@ -140,16 +141,17 @@ def scores_of(
     shares: dict[str, list[FloatArray]] = {}
     for network in networks if len(patients) else ():  # one at a time: features of all cells may be large
         network.eval().to(device)
-        given = predict_features(network, data, rows, owner, settings, device=device, versions=versions)
-        if settings.unit == "cell":
-            margins.append(_log_odds(given))
-            scores.append(pool(margins[-1], data.counts[patients], settings.pooling))
-            continue
-        scores.append(_log_odds(patient_logits(network, given, data.clinical, owner)))
-        for name, share in patient_shares(network, given, data.clinical, owner).items():
-            shares.setdefault(name, []).append(share)
-        if evidence:
-            margins.append(left_out(network, given, data.clinical.to(given.device), owner))
+        with same_bits(device):
+            given = predict_features(network, data, rows, owner, settings, device=device, versions=versions)
+            if settings.unit == "cell":
+                margins.append(_log_odds(given))
+                scores.append(pool(margins[-1], data.counts[patients], settings.pooling))
+                continue
+            scores.append(_log_odds(patient_logits(network, given, data.clinical, owner)))
+            for name, share in patient_shares(network, given, data.clinical, owner).items():
+                shares.setdefault(name, []).append(share)
+            if evidence:
+                margins.append(left_out(network, given, data.clinical.to(given.device), owner))
     return Said(_mean(scores), _mean(margins), {name: _mean(each) for name, each in shares.items()})
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+import json
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +13,15 @@ from torch import Tensor, nn
 
 from lymphoscope.cohort.bags import Bags, IntArray
 from lymphoscope.errors import InputError
-from lymphoscope.models.base import Beginning, CellInput
+from lymphoscope.models.base import Beginning, CellInput, State
 from lymphoscope.models.clinical_inputs import Scaling
 from lymphoscope.models.headed_network import Fusion, HeadedNetwork
 from lymphoscope.models.heads.base import create_head
+from lymphoscope.models.learned import pack_text, unpack_text
 from lymphoscope.models.network_classifier import NetworkClassifier
 from lymphoscope.models.networks.base import CellNetwork
 from lymphoscope.models.networks.blocks import scaled
-from lymphoscope.models.patient_space import Numbers, cell_columns
+from lymphoscope.models.patient_space import Numbers, cell_columns, known_columns
 from lymphoscope.training.machine import device_named
 from lymphoscope.training.settings import Selection, Unit
 
@@ -147,6 +149,7 @@ class MilClassifier(NetworkClassifier):
             )
 
     def _learn_levels(self, bags: Bags, rows: IntArray) -> None:
+        self.columns_ = None if bags.columns is None else cell_columns(bags, self.numbers)
         cells = self._numbers(bags)[rows].astype(np.float64)
         known = np.isfinite(cells)
         counts = np.maximum(known.sum(0), 1)
@@ -161,8 +164,18 @@ class MilClassifier(NetworkClassifier):
 
     def _numbers(self, bags: Bags) -> npt.NDArray[Any]:
         """The numbers that the network sees, (n_cells, n_columns)."""
-        named = bags if bags.columns is None else bags.select_columns(cell_columns(bags, self.numbers))
-        return np.asarray(named.cells)
+        return np.asarray((bags if self.columns_ is None else known_columns(bags, self.columns_)).cells)
+
+    def state(self) -> State:
+        """The network's, and the names of the columns that it has learned from."""
+        columns = None if self.columns_ is None else list(self.columns_)
+        return {**super().state(), "columns": pack_text(json.dumps(columns))}
+
+    def load_state(self, state: State) -> Self:
+        """Take up what `state` returned."""
+        columns = json.loads(unpack_text(state["columns"]))
+        self.columns_ = None if columns is None else tuple(columns)
+        return super().load_state({name: value for name, value in state.items() if name != "columns"})
 
     def _build(self, weights: str | None = None) -> CellNetwork:
         n_seen = n_columns = len(self.levels_[0])

@@ -15,13 +15,19 @@ _NOTHING = ("none", "null")
 _TRUTH = {"true": True, "false": False}
 
 
-_HEARD_WITH: Mapping[str, tuple[str, tuple[Any, ...]]] = {
-    "balance_by": ("balance", ("oversample", "undersample", "weighted-sampler", "class-weights")),
-    "decay": ("schedule", ("exponential",)),
-    "pooling": ("unit", ("cell",)),
-    "schedule": ("snapshots", (1,)),
+_HEARD_WITH: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "balance_by": {
+        "balance": ("oversample", "undersample", "weighted-sampler", "class-weights"),
+        "unit": ("cell",),
+    },
+    "decay": {"schedule": ("exponential",), "snapshots": (1,)},
+    "expert_loss": {"unit": ("patient",)},
+    "patience": {"selection": ("inner", "scored-fold"), "snapshots": (1,)},
+    "pooling": {"unit": ("cell",)},
+    "schedule": {"snapshots": (1,)},
+    "validation_share": {"members": (1,), "selection": ("inner", "last")},
 }
-"""Settings that are heard only where another one has one of these values."""
+"""Settings that are heard only where others have one of these values."""
 
 
 class Written(str):
@@ -71,15 +77,16 @@ def require_heard(name: str, parameters: Mapping[str, Any]) -> None:
     ----------
     parameters : of the model that `name` makes.
     """
-    for setting in named_settings(name):
-        other, values = _HEARD_WITH.get(setting, ("", ()))
-        if other in parameters and parameters[other] not in values:
+    named, parameters = named_settings(name), {**parameters, **(parameters.get("options") or {})}
+    beside = [(one, other, values) for one in named for other, values in _HEARD_WITH.get(one, {}).items()]
+    for setting, other, values in beside:
+        if other in parameters and parameters[other] not in values and parameters.get(setting) is not None:
             allowed = " or ".join(f"{other}={value}" for value in values)
             raise InputError(
                 "a setting in the recipe's name says nothing beside its others",
                 found=f"{setting} with {other}={parameters[other]}",
                 allowed=f"{setting} with {allowed}",
-                remedy=f"Leave {setting} out, or add {other}={values[0]}.",
+                remedy=f"Leave {setting} out, or set {other}={values[0]}.",
             )
 
 

@@ -42,7 +42,7 @@ from lymphoscope.models.patient_calibration import PatientCalibration
 from lymphoscope.training.curves import Epoch
 from lymphoscope.training.learner import take_weights
 from lymphoscope.training.loop import Watch, balanced_counts, train
-from lymphoscope.training.machine import device_named, fastest_precision
+from lymphoscope.training.machine import device_named, fastest_precision, same_bits
 from lymphoscope.training.measuring import prior_log_odds
 from lymphoscope.training.prediction import CellData
 from lymphoscope.training.settings import TrainingSettings, Unit
@@ -132,6 +132,8 @@ class NetworkClassifier(EpochClassifier):
     ) -> Self:
         """Train on `bags` with labels `y`, shape (n_patients,), each 0 or 1; see `EpochClassifier.fit`."""
         labels, n = check_labels(bags, y), len(bags)
+        self.check_selection()
+        self.check_masking()
         self._check_cells(bags)
         if scored is not None:
             bags, labels = joined(bags, scored[0]), np.concatenate([labels, check_labels(*scored)])
@@ -146,10 +148,10 @@ class NetworkClassifier(EpochClassifier):
             known = held_out[data.counts[held_out] > 0]
             score[known] = self._train(member, data, labels, trained, held_out, checkpoint, watch)
         self.threshold_ = float(labels[:n].mean())
-        if scored is None:
-            known = order[np.isfinite(score[order])]
+        known = order[np.isfinite(score[order])]
+        if len(known):
             self.calibration_ = PatientCalibration.fit(score[known], labels[known], self.threshold_)
-        else:  # scored patients choose the epoch, at this very cut, and have no say beyond that
+        else:  # nobody is held out but scored patients, who choose the epoch, at this very cut, and no more
             prior = prior_log_odds(labels, sides[0][0], data.counts, self._settings())
             self.calibration_ = PatientCalibration.moved(prior, self.threshold_)
         self.classes_ = np.array([0, 1])
@@ -257,6 +259,13 @@ class NetworkClassifier(EpochClassifier):
                 allowed="pooling=logit, pooling=probability",
                 remedy="Add one of them to the recipe's settings.",
             )
+        if self.optimistic and getattr(self, "loss", None) == "focal":
+            raise InputError(
+                'selection "scored-fold" cuts where cross-entropy has a network that knows nobody',
+                found="loss=focal",
+                allowed="loss=cross-entropy",
+                remedy="Choose another selection, or another loss.",
+            )
 
     def _sides(
         self, bags: Bags, labels: IntArray, n: int
@@ -316,7 +325,8 @@ class NetworkClassifier(EpochClassifier):
         settings = replace(self._settings(), seed=seed)
         network, self.weights_sha256_ = begin_network(self._build, self.weights, seed)
         if network.looks_first:
-            network.to(self._device).first_look(some_cells(data, trained, settings, self._device))
+            with same_bits(self._device):
+                network.to(self._device).first_look(some_cells(data, trained, settings, self._device))
         learner: nn.Module = network
         cells = data
         if network.frozen_features:

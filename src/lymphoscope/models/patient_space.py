@@ -64,6 +64,25 @@ def cell_columns(bags: Bags, numbers: Numbers = "morphology") -> tuple[str, ...]
     return names
 
 
+def known_columns(bags: Bags, columns: tuple[str, ...]) -> Bags:
+    """`bags` with the columns that were there in training, in that order.
+
+    Raises
+    ------
+    InputError : one of them is missing.
+    """
+    have = bags.columns or ()
+    missing = [name for name in columns if name not in have]
+    if missing:
+        raise InputError(
+            "per-cell numbers that the model was trained on are missing",
+            found=", ".join(have) or "no named columns",
+            allowed=f"also {', '.join(missing)}",
+            remedy="Measure the cells with the version that trained the model, or fit it again.",
+        )
+    return bags.select_columns(columns)
+
+
 def has_numbers(model: BagClassifier, bags: Bags) -> bool:
     """Whether the bags hold the embeddings or concepts that a model takes; an encoder may be switched off."""
     taken = getattr(model, "numbers", "morphology")
@@ -166,24 +185,6 @@ class PatientSpace:
         out[np.isnan(table).all(axis=1)] = np.nan
         return out
 
-    def select(self, bags: Bags) -> Bags:
-        """`bags` with the columns that were there in training, in that order.
-
-        Raises
-        ------
-        InputError : one of them is missing.
-        """
-        have = bags.columns or ()
-        missing = [name for name in self.columns if name not in have]
-        if missing:
-            raise InputError(
-                "per-cell numbers that the model was trained on are missing",
-                found=", ".join(have) or "no named columns",
-                allowed=f"also {', '.join(missing)}",
-                remedy="Measure the cells with the version that trained the model, or fit it again.",
-            )
-        return bags.select_columns(self.columns)
-
     def cell_shares(self, bags: Bags, coef: FloatArray) -> FloatArray:
         """What each cell adds to `components @ coef`, (n_cells,): their mean per patient is exactly that.
 
@@ -192,7 +193,7 @@ class PatientSpace:
         apart from the patient's others is, to first order, what the log-odds would lose without it. A number
         held at the limit of the scale is divided evenly, and a cell without numbers has no share.
         """
-        bags = self.select(bags)
+        bags = known_columns(bags, self.columns)
         values, owner = np.asarray(bags.cells, dtype=np.float64), bags.patient_of_cell
         table, n = level_and_spread(bags), _present(bags)
         apart = np.hstack([values, _shares_of_spread(values, table, n, owner)])

@@ -23,7 +23,13 @@ from lymphoscope.models.inner_folds import inner_folds
 from lymphoscope.models.learned import LearnedClassifier
 from lymphoscope.models.logistic import Logistic, fit_logistic, fit_logistic_batch, sigmoid
 from lymphoscope.models.missing import JointNormal, averaged_logit
-from lymphoscope.models.patient_space import Numbers, PatientSpace, cell_columns, level_and_spread
+from lymphoscope.models.patient_space import (
+    Numbers,
+    PatientSpace,
+    cell_columns,
+    known_columns,
+    level_and_spread,
+)
 
 _CLINICAL_PENALTY = 0.1
 """On the standardised clinical columns of the clinical expert, as in the recipe `clinical`."""
@@ -128,7 +134,7 @@ class PooledLogistic(LearnedClassifier):
 
     def _probability(self, bags: Bags) -> FloatArray:
         learned = self.learned_
-        table = level_and_spread(learned.space.select(bags))
+        table = level_and_spread(known_columns(bags, learned.space.columns))
         return sigmoid(
             learned.expert.logit(self._columns(learned.space, learned.scale, table, bags.clinical))
         )
@@ -206,7 +212,7 @@ class LateFusion(LearnedClassifier):
 
     def _probability(self, bags: Bags) -> FloatArray:
         learned = self.learned_
-        table = level_and_spread(learned.space.select(bags))
+        table = level_and_spread(known_columns(bags, learned.space.columns))
         clinical = learned.clinical.logit(learned.scale.apply(bags.clinical))
         cells = learned.cells.logit(learned.space.components(table))
         return sigmoid(learned.fusion.logit(np.column_stack([clinical, cells])))

@@ -27,6 +27,8 @@ def selected_epoch(history: list[Epoch], settings: TrainingSettings) -> int:
         values = [-each.loss for each in measured]
     else:
         values = [each.balanced_accuracy for each in measured]
+    if np.isnan(values).all():  # of scored patients of one class, say, no balanced accuracy is known
+        return len(history)
     return int(np.argmax(np.nan_to_num(values, nan=-np.inf))) + 1
 
 

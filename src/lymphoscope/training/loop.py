@@ -97,7 +97,8 @@ def train(
     if resumed:
         history, kept = resumed
     else:
-        _before_training(learner, data, y, patients, settings, device)
+        with same_bits(device):
+            _before_training(learner, data, y, patients, settings, device)
     while len(history) < settings.epochs and not out_of_patience(history, settings):
         number = len(history) + 1
         with same_bits(device):
@@ -148,7 +149,7 @@ def _epoch(
     training = tally.measured(y, settings.pooling, cut)
     seconds = time.perf_counter() - began
     validation = None
-    if len(held_out):
+    if data.counts[held_out].any():
         validation = validate(learner.judged, data, y, held_out, settings, device, cut)
     for measured in (training, validation):
         if measured is not None and not math.isfinite(measured.loss):

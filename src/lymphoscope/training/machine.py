@@ -76,14 +76,21 @@ def beside(data: CellData, device: torch.device) -> CellData:
 
 @contextmanager
 def same_bits(device: torch.device) -> Iterator[None]:
-    """While the block runs, a graphics processor sums in the same order every time; others do anyway."""
+    """While the block runs, a graphics processor sums in the same order every time, in true single precision.
+
+    By default its convolutions round what they multiply to ten bits (TF32). Others do neither.
+    """
     if device.type != "cuda":
         yield
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for, before its first use
     before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    rounded = torch.backends.cudnn.allow_tf32
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(before, warn_only=warned)
+        torch.backends.cudnn.allow_tf32 = rounded
