@@ -40,8 +40,8 @@ from no laboratory."""
 
 _AT_ONCE = 32
 
-_SHOWN_FIRST = 4
-"""Cells of a patient that a network is shown before all else."""
+_SHOWN_FIRST, _SHOWN_AT_MOST = 4, 1024
+"""Cells of a patient, and of all, that a network is shown before all else."""
 
 
 def pixels(bags: Bags, size: int) -> Tensor:
@@ -188,9 +188,13 @@ class HeadAlone(nn.Module):
 def some_cells(
     data: CellData, patients: IntArray, settings: TrainingSettings, device: torch.device
 ) -> Tensor:
-    """A few cells of every patient, evenly spread over its own, normalised, (n, 3, S, S)."""
+    """A few cells of every patient, evenly spread over its own, normalised, (n, 3, S, S).
+
+    Of many patients not all, so that memory is bounded.
+    """
     rows, _ = data.rows_of(patients, _SHOWN_FIRST)
-    return prepare(data.at(rows, device), settings.normalisation)
+    kept = np.linspace(0, len(rows) - 1, min(len(rows), _SHOWN_AT_MOST)).astype(np.int64)
+    return prepare(data.at(rows[kept], device), settings.normalisation)
 
 
 def seen_once(

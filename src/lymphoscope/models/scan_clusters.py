@@ -222,7 +222,7 @@ class ScanClusters(TransductiveClassifier):
             patients=patients,
         )
         self.classes_, self.threshold_ = np.array([0, 1]), self.parts_.threshold
-        # Held out for the classifiers; the clusters have seen these cells, as they have not those of new patients.
+        # Held out for the classifiers; the clusters have seen these cells, and will not have those of others.
         self.inner_oof_ = np.empty(len(bags))
         self.inner_oof_[order] = held_out_probability(compared, labels[order])
         self.comparison_ = compared.ordered(order)
