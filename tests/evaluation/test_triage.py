@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from small_models import Nearest, cohort
 
+from lymphoscope.errors import InputError
 from lymphoscope.evaluation.evaluator import evaluate
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.evaluation.triage import (
@@ -17,6 +18,7 @@ from lymphoscope.evaluation.triage import (
     triage,
 )
 from lymphoscope.files import to_json
+from lymphoscope.models.registry import create_model
 
 BAGS, Y = cohort(120, signal=1.2)
 PROTOCOL = Protocol(folds=4, repeats=3, wished_sensitivity=0.9, bootstrap=400)
@@ -130,3 +132,5 @@ def test_refits_work_with_a_single_patient_of_a_class() -> None:
     assert all(each.threshold_ == 10 / 11 for each in refits)
     with pytest.raises(ValueError, match="n_refits"):
         bootstrap_refits(Nearest(), BAGS, Y, 1)
+    with pytest.raises(InputError, match="networks are not refitted"):
+        bootstrap_refits(create_model("mil-mean@smoke"), BAGS, Y, 2)

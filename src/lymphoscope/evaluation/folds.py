@@ -24,6 +24,7 @@ import numpy.typing as npt
 from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
 from lymphoscope.cohort.progress import Progress
 from lymphoscope.cohort.splits import Split
+from lymphoscope.errors import InputError
 from lymphoscope.evaluation import pieces as store
 from lymphoscope.evaluation.epoch_log import write_epoch
 from lymphoscope.evaluation.epoch_progress import INNER_LOG, Track, epochs_shown, fold_log
@@ -363,8 +364,19 @@ def refit_models(
     """`model` fitted on bootstrap samples of patients, drawn within each class.
 
     Sample `k` depends on `seed` and `k` alone, so that the work can be divided.
+
+    Raises
+    ------
+    InputError : the model is trained in epochs, which it would choose on copies of patients it has learned.
     """
     for k in which:
+        if isinstance(model, EpochClassifier):
+            raise InputError(
+                "networks are not refitted on bootstrap samples of patients",
+                found=type(model).__name__,
+                allowed="models that are fitted at once",
+                remedy="Ask for no refits.",
+            )
         drawn = bootstrap_patients(y, np.random.default_rng(np.random.SeedSequence([seed, k])))
         yield fit(model, resample(bags, drawn), y[drawn], derived_seed(seed, k))
 
