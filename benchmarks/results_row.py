@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ import numpy as np
 import lymphoscope
 from lymphoscope.evaluation.evaluator import evaluate
 from lymphoscope.evaluation.protocol import Protocol
+from lymphoscope.files import sha256_json, write_text
 from lymphoscope.models.registry import create_model
 from lymphoscope.pipeline.page import not_held_out
 from lymphoscope.pipeline.preparation import prepare
@@ -31,7 +33,11 @@ MADE_BY = ("cells", "cohort", "encoders", "evaluation", "models", "pipeline", "s
 
 
 def measure(request: dict[str, Any]) -> dict[str, Any]:
-    """Evaluate one recipe on one cohort, whose photographs are in the cache already."""
+    """Evaluate one recipe on one cohort, whose photographs are in the cache already.
+
+    Finished folds and networks in training are kept there until the row is done: one that was killed goes on
+    where the same is asked again of the same code.
+    """
     prepared = prepare(
         Path(request["folder"]),
         cache=Path(request["cache"]),
@@ -41,11 +47,23 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     model = create_model(request["recipe"])
     bags = prepared.bags_for(model, jobs=request["jobs"])[prepared.labelled]
     protocol = Protocol(**request["protocol"])
-    began = time.perf_counter()
-    found = evaluate(model, bags, prepared.labels, protocol, jobs=request["jobs"], name=request["recipe"])
+    pieces = prepared.store.folder / f"results-{sha256_json([request, code_hash()])[:16]}"
+    clock = Clock(pieces / "seconds.txt")
+    found = evaluate(
+        model,
+        bags,
+        prepared.labels,
+        protocol,
+        jobs=request["jobs"],
+        name=request["recipe"],
+        pieces=pieces,
+        track=lambda *_: clock.keep(),
+    )
     histories = [history for history in found.out_of_fold.histories if history]
     chosen = [settings["epoch"] for settings in found.out_of_fold.settings if "epoch" in settings]
     trained = [epoch.seconds for history in histories for epoch in history]
+    wall_s = round(clock.seconds, 2)
+    shutil.rmtree(pieces)
     return {
         "malignant": found.overall.n_malignant,
         "reactive": found.overall.n_reactive,
@@ -56,13 +74,31 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         "zone_reactive": found.overlap.n_reactive,
         **_interval("zone_auc", found.overlap.auc),
         "train_s": round(sum(trained) if histories else found.out_of_fold.seconds, 2),
-        "wall_s": round(time.perf_counter() - began, 2),
+        "wall_s": wall_s,
         "optimistic": found.out_of_fold.optimistic,
         "untrained": found.out_of_fold.untrained,
         "seen_before": bool(not_held_out(prepared, [(request["recipe"], model)])),
         "epochs": "; ".join(map(str, chosen)),
         "of_epochs": max((len(history) for history in histories), default=None),
     }
+
+
+class Clock:
+    """Seconds that work has taken, those of calls before this one included, which were killed on the way."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._began = path, time.perf_counter()
+        self._before = float(path.read_text()) if path.exists() else 0.0
+
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return self._before + time.perf_counter() - self._began
+
+    def keep(self) -> None:
+        """Write them down, for the call after a kill."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self._path, str(self.seconds))
 
 
 def fitted(histories: Sequence[Sequence[Epoch]]) -> float | None:

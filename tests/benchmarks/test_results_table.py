@@ -6,6 +6,7 @@ from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -202,6 +203,36 @@ def test_rows_that_cannot_be_are_named(table_of: ModuleType) -> None:
         assert said in faults
     assert table_of.Row("frozen-resnet34", "cohort", "", "needs weights").faults() == []
     assert table_of.Row("x", "cohort", "", "needs weights", ba=0.5).faults()
+
+
+def test_a_row_that_was_killed_goes_on_where_it_was(
+    tiny_cohort: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import results
+    import results_row
+    from lymphoscope.pipeline.preparation import prepare
+
+    prepared = prepare(tiny_cohort, cache=cache, jobs=1)
+    options = Namespace(folds=2, seed=0, cores=1, encoder=[])
+    request = results.request_of("cnn-clinical@smoke", prepared, tiny_cohort, cache, False, options)
+    evaluate, trained = results_row.evaluate, list[float]()
+
+    def killed(*given: Any, **settings: Any) -> None:
+        found = evaluate(*given, **settings)
+        trained.extend(epoch.seconds for history in found.out_of_fold.histories for epoch in history)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results_row, "evaluate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        results_row.measure(request)
+    monkeypatch.setattr(results_row, "evaluate", evaluate)
+    (clock,) = prepared.store.folder.glob("results-*/seconds.txt")
+    before = float(clock.read_text())
+    row = results_row.measure(request)
+    assert before > sum(trained) > 0
+    assert row["train_s"] == round(sum(trained), 2) and row["wall_s"] > before
+    assert not list(prepared.store.folder.glob("results-*"))
 
 
 def test_fitted_is_what_the_last_epoch_of_each_fold_says_of_its_training_patients(
