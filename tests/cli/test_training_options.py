@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lymphoscope.cli.model_commands import _repeats, _trained
+from lymphoscope.cli.model_commands import _trained
+from lymphoscope.cli.protocol_options import protocol_of
 from lymphoscope.errors import InputError
 from lymphoscope.models.networks.base import create_network
 from lymphoscope.models.registry import create_model
@@ -54,10 +55,13 @@ def test_a_setting_that_cannot_be_is_refused_before_anything_begins() -> None:
 
 
 def test_networks_are_measured_in_one_round_and_the_rest_in_ten() -> None:
-    assert [_repeats(None, [name]) for name in ("morphology", "mil-abmil", "resnet18", "scan-clusters")] == [
+    def rounds(recipes: list[str], repeats: int | None = None) -> int:
+        return protocol_of("repeated-cv", None, repeats, None, recipes, seed=0, overlap_limit=10.47).repeats
+
+    assert [rounds([name]) for name in ("morphology", "mil-abmil", "resnet18", "scan-clusters")] == [
         10,
         1,
         1,
         1,
     ]
-    assert _repeats(3, ["resnet18"]) == 3 and _repeats(None, []) == 10
+    assert rounds(["resnet18"], 3) == 3 and rounds([]) == 10
