@@ -168,8 +168,7 @@ class MilClassifier(NetworkClassifier):
 
     def state(self) -> State:
         """The network's, and the names of the columns that it has learned from."""
-        columns = None if self.columns_ is None else list(self.columns_)
-        return {**super().state(), "columns": pack_text(json.dumps(columns))}
+        return {**super().state(), "columns": pack_text(json.dumps(self.columns_))}
 
     def load_state(self, state: State) -> Self:
         """Take up what `state` returned."""
