@@ -270,6 +270,11 @@ def test_shrunk_photographs_and_another_backbone_work() -> None:
     assert model.predict_proba(bags).shape == (12, 2)
 
 
+def test_a_list_of_no_classifiers_is_refused() -> None:
+    with pytest.raises(InputError, match="classifiers"):
+        create_model("scan-clusters:classifiers=")
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

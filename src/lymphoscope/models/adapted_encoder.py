@@ -172,7 +172,7 @@ class AdaptedEncoder(BagClassifier):
 
     def kept_parameters(self) -> dict[str, Any]:
         """Parameters as they are kept with a fitted model: neither folders nor devices of this machine."""
-        return super().kept_parameters() | {"encoder": Path(self.encoder).name, "device": "auto"}
+        return super().kept_parameters() | {"encoder": Path(self.encoder).name}
 
     def _begin(self) -> tuple[Embedder, Architecture, Normalisation]:
         """The encoder before it is adapted, how it is built, and how it normalises."""

@@ -126,7 +126,8 @@ class BagClassifier(BaseEstimator, ABC):
 
     def kept_parameters(self) -> dict[str, Any]:
         """Parameters as they are kept with a fitted model, of the machine that fitted it nothing."""
-        return self.get_params(deep=False)
+        elsewhere = {"device": "auto"}
+        return {key: elsewhere.get(key, value) for key, value in self.get_params(deep=False).items()}
 
     def cell_evidence(self, bags: Bags) -> FloatArray | None:
         """How much each cell speaks for malignancy (positive) or against (negative), shape (n_cells,).

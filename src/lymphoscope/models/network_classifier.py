@@ -204,8 +204,8 @@ class NetworkClassifier(EpochClassifier):
         name = self.weights
         if name is not None and (name.count("/") != 1 or Path(name).is_absolute() or Path(name).exists()):
             name = Path(name).name  # anything else is the name of a published model, OWNER/MODEL
-        elsewhere = {"weights": name, "device": "auto"}
-        return {key: elsewhere.get(key, value) for key, value in super().kept_parameters().items()}
+        kept = super().kept_parameters()
+        return kept | {"weights": name} if "weights" in kept else kept
 
     def check_network(self) -> Beginning:
         """What a fit begins with, or its `InputError` for what no patients could make fit."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, MinLen
 from sklearn.base import clone
 
 from lymphoscope.cohort.bags import Bags, FloatArray, IntArray
@@ -126,7 +126,7 @@ class ScanClusters(TransductiveClassifier):
         surest: Annotated[float, Gt(0), Le(1)] = 0.5,
         least_evenness: Annotated[float, Ge(0), Le(1)] = 0.5,
         restarts: Annotated[int, Ge(0)] = 2,
-        classifiers: tuple[str, ...] | None = None,
+        classifiers: Annotated[tuple[str, ...], MinLen(1)] | None = None,
         transductive: bool = False,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         random_state: Annotated[int, Ge(0)] = 0,
@@ -207,8 +207,7 @@ class ScanClusters(TransductiveClassifier):
         order = _order(bags)
         with same_bits(self._device):
             found, groups, cluster = self._clusters(bags, order, unlabelled)
-        counts = cluster_counts(cluster, bags.offsets, int(groups.max()) + 1)
-        table = patient_table(counts, bags.clinical)[order]
+        table = patient_table(self._counts(cluster, bags), bags.clinical)[order]
         names = comparable() if self.classifiers is None else self.classifiers
         patients, compared = PatientClassifier.learn(table, labels[order], names, self.random_state)
         self.network_, self.head_ = found.network, found.head
@@ -269,8 +268,7 @@ class ScanClusters(TransductiveClassifier):
 
     def patient_table(self, bags: Bags) -> FloatArray:
         """A patient's numbers as `models.clusters.features.feature_names` names them; NaN where missing."""
-        cluster = self.clusters_of(bags)
-        counts = cluster_counts(cluster, bags.offsets, int(self.parts_.groups.max()) + 1)
+        counts = self._counts(self.clusters_of(bags), bags)
         return self.parts_.patients.features.table(patient_table(counts, bags.clinical))
 
     def state(self) -> State:
@@ -283,11 +281,9 @@ class ScanClusters(TransductiveClassifier):
         """Take up what `state` returned; how the classifiers compared is not known any more."""
         self.parts_ = unpack(ClusterParts, state, "parts.")
         self.network_ = networks_of(state, self._new_network)[0]
-        weight, bias = (
-            torch.from_numpy(np.array(state[f"head.layer.{name}"])) for name in ("weight", "bias")
-        )
-        self.head_ = ClusterHeads(weight.shape[1], len(weight), 1).eval()
-        self.head_.load_state_dict({"layer.weight": weight, "layer.bias": bias})
+        head = {key[5:]: torch.from_numpy(state[key].copy()) for key in state if key.startswith("head.")}
+        self.head_ = ClusterHeads(head["layer.weight"].shape[1], self.clusters, 1).eval()
+        self.head_.load_state_dict(head)
         self.classes_, self.threshold_ = np.array([0, 1]), self.parts_.threshold
         return self
 
@@ -295,10 +291,6 @@ class ScanClusters(TransductiveClassifier):
         """An unfitted model that takes the classifier chosen here without comparing others."""
         self.check_fitted()
         return cast("ScanClusters", clone(self)).set_params(classifiers=(self.parts_.patients.chosen,))
-
-    def kept_parameters(self) -> dict[str, Any]:
-        """Parameters as they are kept with a fitted model, of the machine that fitted it nothing."""
-        return super().kept_parameters() | {"device": "auto"}
 
     def check_settings(self) -> None:
         """Raise an `InputError` for a network, classifiers or numbers of clusters that cannot be."""
@@ -383,10 +375,13 @@ class ScanClusters(TransductiveClassifier):
     def _cells(self, bags: Bags, rows: IntArray) -> Cells:
         return Cells(shrunk(pixels(bags, self.image_size), self.shrink), rows, self._device)
 
+    def _counts(self, cluster: IntArray, bags: Bags) -> IntArray:
+        return cluster_counts(cluster, bags.offsets, self.merged_clusters)
+
     def _answer(self, bags: Bags, *, evidence: bool) -> tuple[FloatArray, FloatArray]:
         """Probabilities of patients, (n_patients, 2), and the evidence of every cell, (n_cells,)."""
         cluster, patients = self.clusters_of(bags), self.parts_.patients
-        counts = cluster_counts(cluster, bags.offsets, int(self.parts_.groups.max()) + 1)
+        counts = self._counts(cluster, bags)
         malignant, fall = patients.probability(counts, bags.clinical), np.empty(0)
         if evidence:
             fall = patients.left_out(counts, bags.clinical, bags.patient_of_cell, cluster)
