@@ -12,21 +12,24 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import lymphoscope
+from lymphoscope.encoders.known_cells import CellsLearnedFrom
 from lymphoscope.evaluation.evaluator import evaluate
 from lymphoscope.evaluation.protocol import Protocol
 from lymphoscope.files import sha256_json, write_text
+from lymphoscope.models.base import BagClassifier
 from lymphoscope.models.registry import create_model
-from lymphoscope.pipeline.page import not_held_out
-from lymphoscope.pipeline.preparation import prepare
+from lymphoscope.pipeline.page import cells_seen
+from lymphoscope.pipeline.preparation import Prepared, prepare
 from lymphoscope.stats.intervals import Interval
-from lymphoscope.training.curves import Epoch
+
+CHANCE = 0.001
+"""Share of cells that may look like one of an encoder's without being it."""
 
 MADE_BY = ("cells", "cohort", "encoders", "evaluation", "models", "pipeline", "stats", "training")
 """Packages whose code decides what a row says."""
@@ -69,7 +72,9 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         "reactive": found.overall.n_reactive,
         **_interval("ba", found.overall.balanced_accuracy),
         **_interval("auc", found.overall.auc),
-        "fitted_ba": fitted(histories),
+        "fitted_ba": round(float(np.mean(found.out_of_fold.training_balanced_accuracy)), 4)
+        if histories
+        else None,
         "zone_malignant": found.overlap.n_malignant,
         "zone_reactive": found.overlap.n_reactive,
         **_interval("zone_auc", found.overlap.auc),
@@ -77,10 +82,20 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         "wall_s": wall_s,
         "optimistic": found.out_of_fold.optimistic,
         "untrained": found.out_of_fold.untrained,
-        "seen_before": bool(not_held_out(prepared, [(request["recipe"], model)])),
+        "seen_before": seen_before(prepared, model),
         "epochs": "; ".join(map(str, chosen)),
         "of_epochs": max((len(history) for history in histories), default=None),
     }
+
+
+def seen_before(prepared: Prepared, model: BagClassifier) -> bool:
+    """Whether an encoder that the recipe looks at, or begins with, has seen more than a few of these cells.
+
+    Round painted cells look like one of the encoder's by chance, a few in ten thousand.
+    """
+    few = CHANCE * len(prepared.store)
+    found = cells_seen(model, prepared.seen_by)
+    return any(not isinstance(each, CellsLearnedFrom) or len(each.files) > few for each in found)
 
 
 class Clock:
@@ -99,12 +114,6 @@ class Clock:
         """Write them down, for the call after a kill."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self._path, str(self.seconds))
-
-
-def fitted(histories: Sequence[Sequence[Epoch]]) -> float | None:
-    """Balanced accuracy of the patients trained on in the last epoch of each fold, in the mean over folds."""
-    last = [history[-1].training.balanced_accuracy for history in histories]
-    return round(float(np.mean(last)), 4) if last else None
 
 
 def _interval(name: str, interval: Interval | None) -> dict[str, float | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -20,7 +20,7 @@ from lymphoscope.models.registry import create_model, recipe_info
 STATES = ("measured", "needs weights", "failed")
 BY_HEART, STILL_LEARNING, SOUND = "by heart", "still learning", "as well on new"
 _REMEDIES = {
-    BY_HEART: "more patients would help",
+    BY_HEART: "more patients may help",
     STILL_LEARNING: "longer training may",
     SOUND: "what they know of their own patients holds for others",
 }
@@ -30,24 +30,27 @@ OPTIMISTIC = "optimistic"
 _GAP, _FITTED = 0.1, 0.95
 """BA that new patients may fall behind those trained on, and that these have when all is learned."""
 
-REFERENCE = "encoder-mean"
-"""What networks are held against: cells alone, a supervised reference."""
+REFERENCE, REFERENCE_CLINICAL = "encoder-mean", "encoder-mean-clinical"
+"""What networks are held against, by whether they see the clinical values: a supervised reference."""
 
 _LEGEND = f"""\
 Balanced accuracy (BA) and AUC of patients that the model had not seen, with 95 % intervals over patients;
 AUC zone: patients with at most 10.47 × 10⁹ lymphocytes/L. Learned: whether the lower end of AUC is above
 the aim of the cohort; of a recipe that sees age and count a yes says little where `clinical`, which sees no
 cells, has one too. Behind: how far the AUC is from that of `{REFERENCE}`, which sees the same cells through
-an encoder that has learned from others, on the same patients; − is above it. Fitted: BA of the very patients
-that were trained on, in the last epoch. Limit: "{BY_HEART}" where new patients fall more than {_GAP} behind
-these, so that more patients would help; else "{STILL_LEARNING}" where these are below {_FITTED}, so that
-longer training may help; else "{SOUND}".
+an encoder that has learned from others, or, of a recipe that sees age, count and sex as well, of
+`{REFERENCE_CLINICAL}`, on the same patients; − is above it. Fitted: BA of the same models on some cells of
+each of their own training patients, who include those that chose and calibrated. Limit: "{BY_HEART}" where
+new patients fall more than {_GAP} behind these, so that more patients may help; else "{STILL_LEARNING}"
+where these are below {_FITTED}, so that longer training may; else "{SOUND}".
 Training: summed over folds; for recipes without epochs, fitting and predicting. MB: anonymous memory, all
 together. Epoch: those kept, fold by fold. One alone was chosen, on patients held out within the training
 patients or, of optimistic rows, on the ones that are scored; of several none was chosen: there the
 learning rate ends a cycle, and the networks are averaged. Recipes stand in the order of the program, not
 of their results; a single hold-out cannot be compared with five folds.
 """
+
+_SEEN = ("cells alone", "with clinical values")
 
 _SHARES = [
     *(f"{name}{end}" for name in ("ba", "auc", "zone_auc") for end in ("", "_low", "_high")),
@@ -70,8 +73,8 @@ class Row:
     learned : whether the AUC's lower bound is above the aim of the cohort; empty where there is none.
     train_s, wall_s : seconds of training, summed over folds; of the whole row.
     peak_mb : anonymous memory of the process tree.
-    fitted_ba : balanced accuracy of the patients that were trained on, in the last epoch, augmented as they
-        were; mean over folds. Empty for recipes without epochs.
+    fitted_ba : balanced accuracy of each fold's model on its own training patients; mean over folds. Empty
+        for recipes without epochs.
     epochs, of_epochs : those kept in each fold, separated by spaces, folds by semicolons; the most that were
         trained.
     jobs, threads : processes, and threads of each.
@@ -135,10 +138,11 @@ class Row:
         return SOUND if self.fitted_ba >= _FITTED else STILL_LEARNING
 
     def behind(self, reference: Row | None) -> float | None:
-        """AUC of the reference above this one's; None where they were not tested on the same patients."""
+        """AUC of the reference above this one's; None where they were not tested on the same photographs."""
         if reference is None or reference.auc is None or self.auc is None:
             return None
-        return reference.auc - self.auc if self.protocol == reference.protocol else None
+        alike = (self.protocol, self.fingerprint) == (reference.protocol, reference.fingerprint)
+        return reference.auc - self.auc if alike else None
 
     def line(self) -> str:
         """For the terminal."""
@@ -274,9 +278,9 @@ def _section(cohort: str, rows: list[Row]) -> str:
     )
     lines = [f"## {cohort}\n", f"{_contents(rows)} Tested by {'; by '.join(sorted(tested))}.\n"]
     lines += ["| " + " | ".join(head) + " |", "|---|---|---|---|---|---|--:|--:|---|--:|--:|--:|---|"]
-    reference = next((row for row in rows if row.recipe == REFERENCE), None)
-    lines += ["| " + " | ".join(_cells(row, reference)) + " |" for row in rows]
-    return "\n".join([*lines, *_reading(rows, reference)]) + "\n"
+    references = {row.recipe: row for row in rows if row.recipe in (REFERENCE, REFERENCE_CLINICAL)}
+    lines += ["| " + " | ".join(_cells(row, references)) + " |" for row in rows]
+    return "\n".join([*lines, *_reading(rows, references)]) + "\n"
 
 
 def _contents(rows: Iterable[Row]) -> str:
@@ -288,18 +292,18 @@ def _contents(rows: Iterable[Row]) -> str:
     return f"Contents {each}: a plan has several where processors of different kinds painted it."
 
 
-def _reading(rows: Iterable[Row], reference: Row | None) -> Iterable[str]:
+def _reading(rows: Iterable[Row], references: Mapping[str, Row]) -> Iterable[str]:
     """How far the recipes on photographs got that begin at random, and what holds the networks back."""
     honest = [row for row in rows if row.status == "measured" and OPTIMISTIC not in row.protocol]
     ours = [row for row in honest if begins_at_random(row.recipe)]
-    alike = [row for row in ours if reference is None or row.protocol == reference.protocol]
-    if not alike:
+    found = [
+        f"{seen} up to {best}" for seen, best in zip(_SEEN, _furthest(ours, references), strict=True) if best
+    ]
+    if not found:
         return
-    best = max(alike, key=lambda row: row.auc or 0.0)
-    beside = f", where `{REFERENCE}` has {reference.auc:.3f}" if reference and reference.auc else ""
     yield (
-        f"\nBegun at random, recipes on photographs reach an AUC of up to {best.auc:.3f} (`{best.recipe}`)"
-        f"{beside}. What holds back the networks of which it is known:\n"
+        f"\nBegun at random, recipes on photographs reach an AUC of {'; '.join(found)}. What holds back the "
+        "networks of which it is known:\n"
     )
     for limit, remedy in _REMEDIES.items():
         names = ", ".join(f"`{row.recipe}`" for row in ours if row.limit == limit)
@@ -307,15 +311,35 @@ def _reading(rows: Iterable[Row], reference: Row | None) -> Iterable[str]:
             yield f"- {limit} ({remedy}): {names}"
 
 
+def _furthest(rows: Sequence[Row], references: Mapping[str, Row]) -> Iterable[str]:
+    """The best of those that see cells alone, then of those that see clinical values too; "" for none."""
+    for name in (REFERENCE, REFERENCE_CLINICAL):
+        reference = references.get(name)
+        alike = [
+            row
+            for row in rows
+            if reference_of(row.recipe) == name and (not reference or row.protocol == reference.protocol)
+        ]
+        best = max(alike, key=lambda row: row.auc or 0.0, default=None)
+        beside = f", where `{name}` has {reference.auc:.3f}" if reference and reference.auc else ""
+        yield f"{best.auc:.3f} (`{best.recipe}`){beside}" if best else ""
+
+
+def reference_of(recipe: str) -> str:
+    """What a recipe is held against: what sees as much as it does."""
+    sees = recipe == "clinical" or getattr(create_model(recipe), "takes_clinical", False)
+    return REFERENCE_CLINICAL if sees else REFERENCE
+
+
 def begins_at_random(recipe: str) -> bool:
     """Whether a recipe takes photographs, and nothing that was learned elsewhere."""
     return recipe_info(recipe).cell_input == "images" and create_model(recipe).begins_with() is None
 
 
-def _cells(row: Row, reference: Row | None) -> Iterable[str]:
+def _cells(row: Row, references: Mapping[str, Row]) -> Iterable[str]:
     if row.status != "measured":
         return (f"`{row.recipe}`", row.status, *["–"] * 11)
-    behind = row.behind(reference) if row.learned else None  # of what is trained here
+    behind = row.behind(references.get(reference_of(row.recipe))) if row.learned else None  # trained here
     epochs = f"{row.epochs} of {row.of_epochs}" if row.epochs else "–"
     return (
         f"`{row.recipe}`",

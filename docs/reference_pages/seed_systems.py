@@ -19,6 +19,9 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "networks.csv"
 OPTIMISTIC = "selection=scored-fold"
 """The setting of a recipe that keeps the epoch that does best on the patients that are scored."""
 
+LADDER = ("clinical", "morphology-clinical", "encoder-mean", "encoder-mean-clinical")
+"""What the systems are to be read against."""
+
 NOT_MEASURED = "not measured yet"
 NONE = "–"
 
@@ -83,6 +86,8 @@ def page() -> str:
     introduction, reports, systems = prose()
     results = read_results(RESULTS)
     parts = [f"# The systems that recipes rebuild\n\n{_COMMENT}\n", introduction, _overview(systems)]
+    plain = [each for each in results if not each.settings]
+    parts.append(f"## What to read them against\n\n{result_table(LADDER, plain)}")
     for key, report in reports.items():
         parts.append(f"## {report.title}\n\n{' '.join([report.source, report.caution]).strip()}\n")
         parts += [_section(each, results) for each in systems if each.report == key]
@@ -112,13 +117,13 @@ def result_table(recipes: Sequence[str], results: Iterable[Result]) -> str:
     """
     known = [each for each in results if each.recipe in recipes]
     gains = {(each.same_as, each.row["code"]): each.row["ba"] for each in known if each.optimistic}
-    head = ("recipe", "cohort", "budget", "tested", "BA", "AUC", "optimism")
+    head = ("recipe", "cohort", "budget", "tested", "BA", "AUC", "learned", "optimism")
     lines = [head, ["---"] * len(head)]
     for recipe in recipes:
         rows = [each for each in known if each.recipe == recipe and not each.optimistic]
         lines += [_cells(each, gains.get((each.same_as, each.row["code"]), "")) for each in rows]
         if not rows:
-            lines.append((f"`{recipe}`", NONE, NONE, NONE, NOT_MEASURED, NONE, NONE))
+            lines.append((f"`{recipe}`", NONE, NONE, NONE, NOT_MEASURED, NONE, NONE, NONE))
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
@@ -157,9 +162,9 @@ def _cells(result: Result, optimistic_ba: str) -> tuple[str, ...]:
     name = ":".join(filter(None, [result.recipe, ",".join(result.settings)]))
     place = (f"`{name}`", row["cohort"], result.budget, row["protocol"] or NONE)
     if row["status"] != "measured":
-        return (*place, row["status"], NONE, NONE)
+        return (*place, row["status"], NONE, NONE, NONE)
     gain = f"{float(optimistic_ba) - float(row['ba']):+.3f}" if optimistic_ba else NONE
-    return (*place, _interval(row, "ba"), _interval(row, "auc"), gain)
+    return (*place, _interval(row, "ba"), _interval(row, "auc"), row["learned"] or NONE, gain)
 
 
 def _interval(row: Mapping[str, str], name: str) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from lymphoscope.training.curves import Epoch, Measured
+from lymphoscope.cohort.findings import Finding
+from lymphoscope.encoders.encoder_findings import AdaptedOnThesePatients
+from lymphoscope.encoders.known_cells import CellsLearnedFrom
+from lymphoscope.models.registry import create_model
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -163,13 +166,17 @@ def test_networks_are_held_against_the_reference(table_of: ModuleType) -> None:
         )
         for name, tested, auc, learned in (
             (table_of.REFERENCE, "5 folds", 0.976, ""),
+            (table_of.REFERENCE_CLINICAL, "5 folds", 0.98, ""),
             ("cnn-enhanced@fast", "5 folds", 0.9, "yes"),
+            ("cnn-clinical@fast", "5 folds", 0.9, "yes"),  # sees age and count too
             ("resnet34@fast", "hold-out of 24", 0.85, "yes"),
         )
     )
     page = table_of.markdown(table_of.Table(rows, "make"))
-    assert "| yes | +0.076 |" in page and page.count("| +0.") == 1
+    assert "| yes | +0.076 |" in page and "| yes | +0.080 |" in page and page.count("| +0.") == 2
     assert "| yes | – |" in page  # other patients
+    repainted = (*rows[:2], replace(rows[2], fingerprint="another"), *rows[3:])
+    assert "+0.076" not in table_of.markdown(table_of.Table(repainted, "make"))
 
 
 def test_what_holds_networks_back_is_said_below_each_cohort(table_of: ModuleType) -> None:
@@ -181,17 +188,22 @@ def test_what_holds_networks_back_is_said_below_each_cohort(table_of: ModuleType
         )
         for name, tested, auc, fitted in (
             (table_of.REFERENCE, "5 folds", 0.976, None),
+            (table_of.REFERENCE_CLINICAL, "5 folds", 0.98, None),
             ("mil-abmil", "5 folds", 0.97, 0.99),  # no photographs
             ("encoder-tuned@fast", "5 folds", 0.99, 0.99),  # begins with the shipped encoder
             ("cnn-enhanced@fast", "5 folds", 0.9, 0.99),
             ("scan-clusters@fast", "5 folds", 0.91, None),
             ("resnet18@fast", "hold-out of 24", 0.95, 0.75),  # other patients than the reference's
+            ("mixture-of-experts@fast", "5 folds", 0.93, 0.99),  # sees age and count too
             ("cnn-enhanced@fast:selection=scored-fold", "5 folds, optimistic", 0.99, 0.99),
         )
     )
     page = table_of.markdown(table_of.Table(rows, "make"))
-    assert "up to 0.910 (`scan-clusters@fast`), where `encoder-mean` has 0.976" in page
-    assert "\n- by heart (more patients would help): `cnn-enhanced@fast`\n" in page
+    assert (
+        "cells alone up to 0.900 (`cnn-enhanced@fast`), where `encoder-mean` has 0.976; with clinical values "
+        "up to 0.930 (`mixture-of-experts@fast`), where `encoder-mean-clinical` has 0.980."
+    ) in page
+    assert "\n- by heart (more patients may help): `cnn-enhanced@fast`, `mixture-of-experts@fast`\n" in page
     assert "\n- still learning (longer training may): `resnet18@fast`\n" in page
     assert "holds back" not in table_of.markdown(table_of.Table(rows[:3], "make"))
 
@@ -235,17 +247,20 @@ def test_a_row_that_was_killed_goes_on_where_it_was(
     assert not list(prepared.store.folder.glob("results-*"))
 
 
-def test_fitted_is_what_the_last_epoch_of_each_fold_says_of_its_training_patients(
+def test_a_few_cells_that_look_like_the_encoders_are_no_leak(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import results_row  # type: ignore[import-not-found]
 
-    def epoch(number: int, accuracy: float) -> Epoch:
-        return Epoch(number, 0.1, Measured(0.5, accuracy, accuracy, accuracy), None, 8, 1.0)
+    def prepared(n_alike: int, *more: Finding) -> Any:
+        alike = CellsLearnedFrom("", (), tuple(map(str, range(n_alike))))
+        return SimpleNamespace(store=range(5_000), seen_by=lambda: (alike, *more))
 
-    assert results_row.fitted([[epoch(1, 0.5), epoch(2, 0.9)], [epoch(1, 0.7)]]) == 0.8
-    assert results_row.fitted([]) is None
+    model = create_model("encoder-mean")
+    assert [results_row.seen_before(prepared(n), model) for n in (5, 6)] == [False, True]
+    assert results_row.seen_before(prepared(5, AdaptedOnThesePatients("")), model)
+    assert not results_row.seen_before(prepared(500), create_model("morphology"))
 
 
 def test_a_recipe_that_goes_on_training_the_shipped_encoder_begins_with_the_one_named_for_its_cohort(

@@ -77,17 +77,17 @@ def test_every_command_runs_a_recipe_of_its_system() -> None:
 def test_without_a_table_nothing_is_measured(tmp_path: Path) -> None:
     assert seed_systems.read_results(tmp_path / "missing.csv") == []
     assert lines_of(["vgg16", "vgg19"], []) == [
-        f"| `{name}` | – | – | – | not measured yet | – | – |" for name in ("vgg16", "vgg19")
+        f"| `{name}` | – | – | – | not measured yet | – | – | – |" for name in ("vgg16", "vgg19")
     ]
 
 
 def test_results_are_those_of_the_table(results: list[seed_systems.Result]) -> None:
     assert lines_of(["clinical"], results) == [
-        "| `clinical` | dev | – | 5 folds | 0.700 [0.600, 0.800] | 0.800 [0.700, 0.900] | – |"
+        "| `clinical` | dev | – | 5 folds | 0.700 [0.600, 0.800] | 0.800 [0.700, 0.900] | – | – |"
     ]
     assert lines_of(["frozen-resnet34", "resnet34"], results) == [
-        "| `frozen-resnet34` | dev | fast | – | needs weights | – | – |",
-        "| `resnet34` | – | – | – | not measured yet | – | – |",
+        "| `frozen-resnet34` | dev | fast | – | needs weights | – | – | – |",
+        "| `resnet34` | – | – | – | not measured yet | – | – | – |",
     ]
 
 

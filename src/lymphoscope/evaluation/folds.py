@@ -252,7 +252,7 @@ def _fold(task: _Task, bags: Bags, y: IntArray) -> store.Arrays:
     }
     train, test, y_train = bags[split.train], bags[split.test], y[split.train]
     with limited_threads(model, task.threads):
-        fitted = _fitted(task, bags, y, seeds[DECISION])
+        fitted = _fitted(task, train, test, y, seeds[DECISION])
         evidence, shares = None, dict[str, FloatArray]()
         if split.repeat == 0:
             probability, said = explained(fitted, test)
@@ -292,18 +292,21 @@ def _fold(task: _Task, bags: Bags, y: IntArray) -> store.Arrays:
     return arrays
 
 
-def _fitted(task: _Task, bags: Bags, y: IntArray, seed: int) -> BagClassifier:
-    """The fold's model; one that is trained in epochs keeps each on disk, and is resumed from there."""
+def _fitted(task: _Task, train: Bags, test: Bags, y: IntArray, seed: int) -> BagClassifier:
+    """The fold's model; one that is trained in epochs keeps each on disk, and is resumed from there.
+
+    `train` and `test` are the fold's: cut out once more they would be photographs twice in memory.
+    """
     split, model = task.split, seeded(task.model, seed)
-    train, y_train = bags[split.train], y[split.train]
+    y_train = y[split.train]
     if is_transductive(model):
-        return model.fit(train, y_train, unlabelled=cells_alone(bags[split.test]))
+        return model.fit(train, y_train, unlabelled=cells_alone(test))
     if not isinstance(model, EpochClassifier):
         return model.fit(train, y_train)
     return model.fit(
         train,
         y_train,
-        scored=(bags[split.test], y[split.test]) if model.optimistic else None,
+        scored=(test, y[split.test]) if model.optimistic else None,
         checkpoint=None if task.folder is None else _checkpoint(task),
         watch=_writer(task),
     )

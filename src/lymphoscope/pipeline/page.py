@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from lymphoscope.cells.columns import CONCEPT_PREFIX
@@ -153,6 +153,19 @@ def caveats(model: BagClassifier) -> tuple[str, ...]:
     return tuple(found)
 
 
+def cells_seen(model: BagClassifier, seen_by: Callable[..., tuple[Finding, ...]]) -> tuple[Finding, ...]:
+    """What the encoders that a model looks at, or that its training begins with, have seen of these cells.
+
+    Parameters
+    ----------
+    seen_by : of a cohort, as `Prepared.seen_by`.
+    """
+    found = seen_by() if looks_at_an_encoder(model) else ()
+    if (source := model.begins_with()) is not None:
+        found = (*found, *seen_by(source))
+    return tuple(dict.fromkeys(found))
+
+
 def not_held_out(prepared: Prepared, models: Iterable[tuple[str, BagClassifier]]) -> tuple[str, ...]:
     """Why numbers of these models flatter, in sentences, where an encoder has seen these cells before.
 
@@ -165,10 +178,7 @@ def not_held_out(prepared: Prepared, models: Iterable[tuple[str, BagClassifier]]
     seen_by = functools.cache(prepared.seen_by)
     concerned: dict[Finding, list[str]] = {}
     for name, model in models:
-        found = seen_by() if looks_at_an_encoder(model) else ()
-        if (source := model.begins_with()) is not None:
-            found = (*found, *seen_by(source))
-        for finding in dict.fromkeys(found):
+        for finding in cells_seen(model, seen_by):
             concerned.setdefault(finding, []).append(name)
     return tuple(
         f"{finding.message} {words}: {', '.join(names)}."

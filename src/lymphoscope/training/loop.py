@@ -190,7 +190,7 @@ def _train_epoch(
             if images.dtype == torch.uint8:
                 images = augment(images, settings.augmentation, settings.normalisation, colours)
             clinical = data.clinical[torch.from_numpy(batch.patients)]
-            clinical = _masked(clinical, settings.clinical_masking, rng[MASKS]).to(device)
+            clinical = masked(clinical, settings.clinical_masking, rng[MASKS]).to(device)
             labels = torch.from_numpy(y[batch.patients]).to(device)
             with autocast(settings, device):
                 logits, loss = _forward(network, images, clinical, labels, batch, criterion, settings.unit)
@@ -271,7 +271,7 @@ def _forward(
     return logits, loss
 
 
-def _masked(clinical: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+def masked(clinical: Tensor, share: float, rng: np.random.Generator) -> Tensor:
     """Clinical values, some hidden: in `share` of the examples each with probability 0.5."""
     if not share:
         return clinical

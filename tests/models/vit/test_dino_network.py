@@ -65,11 +65,12 @@ WHOLE = D + 17 * D + 4 * D + (D * 3 * 14 * 14 + D) + LAYERS * BLOCK + 2 * D
         ({"trained_norms": "all"}, LAYERS * ADAPTER + (2 * LAYERS + 1) * 2 * D + HEAD),
         ({"patch_mean": True}, LAYERS * ADAPTER + HEAD + 64 * 2),
         ({"takes_clinical": False}, LAYERS * ADAPTER + 64 * 2 + 2),
+        ({"adapter_width": None}, LAYERS * (64 * 64 + 64 + 64 * 64 + 64) + HEAD),
         ({"tuning": "lora"}, LAYERS * 3 * (64 * 8 + 8 * 64) + HEAD),
+        ({"tuning": "lora", "adapter_width": None}, LAYERS * 3 * (64 * 16 + 16 * 64) + HEAD),
         ({"tuning": "lora", "learned_scale": True, "blocks": 2}, 2 * 3 * (2 * 64 * 8 + 1) + HEAD),
         ({"tuning": "linear"}, HEAD),
         ({"tuning": "linear", "trained_norms": "final"}, 2 * D + HEAD),
-        ({"tuning": "linear", "head": "dense"}, 67 * 120 + 120 + 120 * 84 + 84 + 84 * 2 + 2),
         ({"tuning": "full"}, WHOLE + HEAD),
     ],
 )
@@ -202,10 +203,9 @@ def test_images_of_a_size_that_was_not_named_are_refused() -> None:
         network().features(photographs(2, 42), clinical(2))
 
 
-@pytest.mark.parametrize("head", ["linear", "dense"])
 @pytest.mark.parametrize("takes", [True, False])
-def test_clinical_values_count_where_they_are_taken(head: str, takes: bool) -> None:
-    model = network(head=head, takes_clinical=takes).eval()
+def test_clinical_values_count_where_they_are_taken(takes: bool) -> None:
+    model = network(takes_clinical=takes).eval()
     assert model.takes_clinical == takes
     images = photographs()
     with torch.no_grad():
@@ -226,7 +226,6 @@ def test_a_patient_is_the_head_of_the_mean_of_its_cells() -> None:
     [
         ({"tuning": "prompt"}, "tuning cannot be this.*adaptformer, lora, linear, full"),
         ({"trained_norms": "some"}, "trained_norms cannot be this"),
-        ({"head": "deep"}, "head cannot be this"),
         ({"images_at_once": 0}, "images_at_once cannot be this"),
         ({"adapter_width": 0}, "width"),
         ({"adapter_scale": 0.0}, "scale"),

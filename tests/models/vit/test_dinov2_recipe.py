@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def test_only_what_was_trained_is_kept(
     save_bundle(Bundle("dinov2-adaptformer", model), tmp_path / "model")
     kept = {name for name in model.state() if name.startswith("network.0.")}
     trained = [name for name, value in model.networks_[0].named_parameters() if value.requires_grad]
-    assert kept == {f"network.0.{name}" for name in (*trained, "mean", "deviation")}
+    assert kept == {f"network.0.{name}" for name in (*trained, "encoder.mean", "encoder.deviation")}
     assert str(folders[0]).encode() not in (tmp_path / "model" / "model.json").read_bytes()
 
     new, _ = example_bags(6, seed=3, image_size=SIDE)
@@ -68,10 +69,29 @@ def test_only_what_was_trained_is_kept(
 
 
 def test_what_is_trained_is_counted_with_the_head_that_is_there(folders: tuple[Path, Path]) -> None:
-    model = fitted(folders[0], unit="patient", batch_size=8, head="abmil", fusion="gate", tuning="linear")
+    model = fitted(folders[0], head="abmil", fusion="gate", tuning="linear")
     network = model.networks_[0]
     count = sum(p.numel() for p in network.bag_head.parameters())
     assert f"The head: {count:,} of " in model.tuned
+
+
+def test_the_recipes_head_sees_how_alike_the_cells_of_a_patient_are(folders: tuple[Path, Path]) -> None:
+    model = fitted(folders[0])
+    bags, _ = example_bags(6, seed=3, image_size=SIDE)
+    mixed = bags[np.array([0, 1])]
+    same = replace(mixed, cells=np.repeat(mixed.cells[mixed.offsets[:-1]], mixed.counts, axis=0))
+    one = replace(mixed, cells=mixed.cells[mixed.offsets[:-1]], offsets=np.array([0, 1, 2]))
+    alike, single = model.predict_proba(same), model.predict_proba(one)
+    np.testing.assert_allclose(alike, single, atol=1e-6)  # many of one cell are as that cell, without spread
+    assert not np.allclose(model.predict_proba(mixed), alike, atol=1e-6)
+
+
+def test_cells_can_be_learned_from_one_by_one(folders: tuple[Path, Path]) -> None:
+    model = fitted(folders[0], head=None, unit="cell", batch_size=16, clinical=True)
+    assert "network.0.layer.weight" in model.state() and model.takes_clinical
+    assert f"the head: {sum(p.numel() for p in model.networks_[0].parameters() if p.requires_grad):,} of" in (
+        model.tuned
+    )
 
 
 def test_folds_on_other_weights_of_the_same_name_are_not_taken_up(
@@ -115,7 +135,7 @@ def test_a_model_trained_whole_holds_everything_but_still_names_its_origin(
     folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
     model = fitted(folders[0], tuning="full")
-    assert "network.0.backbone.encoder.layer.0.mlp.fc1.weight" in model.state()
+    assert "network.0.encoder.backbone.encoder.layer.0.mlp.fc1.weight" in model.state()
     assert model.tuned.startswith("The whole transformer")
     assert model.weights_sha256_ == fitted(folders[0], tuning="linear").weights_sha256_
 
@@ -150,10 +170,7 @@ def test_a_checkpoint_holds_no_frozen_weights(folders: tuple[Path, Path], tmp_pa
         ({"weights": "random", "image_size": 32}, "patches of 14 pixels; found 32"),
         ({"weights": "random", "adapter_width": 0}, "cannot have this width"),
         ({"weights": "{vit}", "width": 0.5}, "their own width"),
-        (
-            {"weights": "random", "head": "abmil", "unit": "patient", "clinical": True},
-            "clinical values by its fusion",
-        ),
+        ({"weights": "random", "clinical": True}, "clinical values by its fusion"),
         ({"weights": "random", "tuning": "lors"}, "cannot take this value for tuning.*adaptformer, lora"),
     ],
 )

@@ -24,14 +24,13 @@ def dinov2(
     weights: str | None,
     *,
     tuning: Tuning = "adaptformer",
-    adapter_width: int = 64,
+    adapter_width: int | None = None,
     adapter_scale: float | None = None,
     learned_scale: bool = False,
     adapter_dropout: float = 0.0,
     blocks: int | tuple[int, ...] | None = None,
     trained_norms: TrainedNorms = "none",
     patch_mean: bool = False,
-    dense: bool = False,
     clinical: bool = False,
     checkpointing: bool = False,
     images_at_once: int | None = None,
@@ -46,14 +45,14 @@ def dinov2(
     tuning : what is trained beside the head: "adaptformer" an adapter parallel to the feed-forward network of
         each block (Chen et al. 2022), "lora" low-rank updates of its queries, keys and values (Hu et al.
         2021), "linear" nothing, "full" everything; the next five say how, of the first two alone.
-    adapter_width : of an adapter's bottleneck, or the rank of an update.
+    adapter_width : of an adapter's bottleneck, or the rank of an update; None is 64 for AdaptFormer, 16 for
+        LoRA.
     adapter_scale : factor of what is added; None is 0.1 for AdaptFormer and 1 for LoRA.
     learned_scale : the factor is trained too.
     adapter_dropout : share dropped inside adapters in training.
     blocks : that are adapted: a number takes the last so many, several name each from 0; None is all.
     trained_norms : layer normalisations that are trained too: "none", the "final" one, or "all".
     patch_mean : the head sees the mean of the patches beside the class token.
-    dense : the head has layers of 120, 84 and 2 units, not one layer.
     clinical : the head sees age, count and sex.
     checkpointing : activations inside blocks are computed again for the gradient instead of kept.
     images_at_once : at most so many go through the transformer together, for less memory; None is all.
@@ -81,7 +80,6 @@ def dinov2(
         blocks=blocks,
         trained_norms=trained_norms,
         patch_mean=patch_mean,
-        head="dense" if dense else "linear",
         takes_clinical=clinical,
         checkpointing=checkpointing,
         images_at_once=images_at_once,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -28,14 +27,11 @@ from lymphoscope.training.weights import tensors_sha256
 
 Tuning = Literal["adaptformer", "lora", "linear", "full"]
 TrainedNorms = Literal["none", "final", "all"]
-Head = Literal["linear", "dense"]
 
 _DEFAULT_SCALE: dict[str, float] = {"adaptformer": 0.1, "lora": 1.0}
+_DEFAULT_WIDTH: dict[str, int] = {"adaptformer": 64, "lora": 16}
 _FEW_PATCHES = 100
 """Up to so many, torch's fused attention, made for long sequences, is slower than the plain one."""
-
-_DENSE = (120, 84)
-"""Widths of the dense layers of Collin & Le Chenadec."""
 
 
 class DinoNetwork(ScaledFeatures):
@@ -49,7 +45,8 @@ class DinoNetwork(ScaledFeatures):
     tuning : what is trained beside the head: "adaptformer" an adapter parallel to the feed-forward network of
         each chosen block (Chen et al. 2022), "lora" low-rank updates of its queries, keys and values (Hu et
         al. 2021), "linear" nothing, "full" everything.
-    adapter_width : of the bottleneck, or the rank.
+    adapter_width : of the bottleneck, or the rank; None is the 64 of AdaptFormer's paper, and 16 for LoRA,
+        whose authors find that a handful is enough.
     adapter_scale : factor of what is added; None is the paper's 0.1, and 1 for LoRA. Learned from there where
         `learned_scale` is set.
     adapter_dropout : share dropped inside adapters in training.
@@ -57,8 +54,7 @@ class DinoNetwork(ScaledFeatures):
     trained_norms : layer normalisations that are trained too: "none", the "final" one, or "all".
     patch_mean : features are the class token and the mean of the patches' tokens, not the class token alone.
         Registers are never among them.
-    head : "linear", or "dense" layers of 120, 84 and 2 (Collin & Le Chenadec).
-    takes_clinical : the head sees age, count and sex beside the features.
+    takes_clinical : the linear head sees age, count and sex beside the features.
     checkpointing : activations inside blocks are computed again for the gradient instead of kept.
     images_at_once : at most so many go through the transformer together; in training, those of each group
         are then computed again for the gradient, so that the memory is that of one group. None takes all.
@@ -89,14 +85,13 @@ class DinoNetwork(ScaledFeatures):
         *,
         image_size: int = 224,
         tuning: Tuning = "adaptformer",
-        adapter_width: int = 64,
+        adapter_width: int | None = None,
         adapter_scale: float | None = None,
         learned_scale: bool = False,
         adapter_dropout: float = 0.0,
         blocks: Sequence[int] | int | None = None,
         trained_norms: TrainedNorms = "none",
         patch_mean: bool = False,
-        head: Head = "linear",
         takes_clinical: bool = True,
         checkpointing: bool = False,
         images_at_once: int | None = None,
@@ -106,11 +101,11 @@ class DinoNetwork(ScaledFeatures):
         super().__init__()
         _check_choice("tuning", tuning, Tuning)
         _check_choice("trained_norms", trained_norms, TrainedNorms)
-        _check_choice("head", head, Head)
         if images_at_once is not None and images_at_once < 1:
             raise InputError("images_at_once cannot be this", found=images_at_once, allowed="at least 1")
         scale = _DEFAULT_SCALE.get(tuning, 1.0) if adapter_scale is None else adapter_scale
-        check_adapter(adapter_width, scale, adapter_dropout)
+        width = _DEFAULT_WIDTH.get(tuning, 1) if adapter_width is None else adapter_width
+        check_adapter(width, scale, adapter_dropout)
         self.backbone = load_dinov2(source, shape=shape, download=download)
         self.weights_sha256 = "" if str(source) == RANDOM else tensors_sha256(self.backbone.state_dict())
         self.image_size, self.tuning, self.patch_mean = image_size, tuning, patch_mean
@@ -119,13 +114,13 @@ class DinoNetwork(ScaledFeatures):
         if (image_size // self.backbone.config.patch_size) ** 2 <= _FEW_PATCHES:
             self.backbone.set_attn_implementation("eager")
         options: dict[str, Any] = {"learned_scale": learned_scale, "dropout": adapter_dropout}
-        self._adapt(chosen_blocks(blocks, len(self.backbone.encoder.layer)), adapter_width, scale, options)
+        self._adapt(chosen_blocks(blocks, len(self.backbone.encoder.layer)), width, scale, options)
         self._choose_trained(trained_norms)
         if checkpointing:
             self.backbone.activation_checkpointing_enable({"use_reentrant": False})
         self.n_features: int = self.backbone.config.hidden_size * (2 if patch_mean else 1)
         self.begin_scale(self.n_features)
-        self.layers = _head(head, self.n_features + (N_CLINICAL if takes_clinical else 0))
+        self.layer = _linear(self.n_features + (N_CLINICAL if takes_clinical else 0))
         self.train()
 
     def train(self, mode: bool = True) -> Self:
@@ -155,11 +150,11 @@ class DinoNetwork(ScaledFeatures):
 
     def head(self, features: Tensor, clinical: Tensor) -> Tensor:
         """Logits (n, 2) of features (n, d), with the clinical values beside them if chosen."""
-        return self.layers(torch.cat([features, clinical], dim=1) if self.takes_clinical else features)
+        return self.layer(torch.cat([features, clinical], dim=1) if self.takes_clinical else features)
 
     def tuned(self, head: nn.Module | None = None) -> str:
         """What is trained, and how much of everything it is; `head` stands in place of its own."""
-        parameters = [*self.backbone.parameters(), *(head or self.layers).parameters()]
+        parameters = [*self.backbone.parameters(), *(head or self.layer).parameters()]
         trained = sum(p.numel() for p in parameters if p.requires_grad)
         all_of_it = sum(p.numel() for p in parameters)
         n_blocks = len(self.backbone.encoder.layer)
@@ -221,16 +216,12 @@ def _adapters(network: DinoNetwork) -> list[ParallelAdapter | LowRankLinear]:
     return [part for part in network.backbone.modules() if isinstance(part, (ParallelAdapter, LowRankLinear))]
 
 
-def _head(kind: Head, n_inputs: int) -> nn.Sequential:
-    """The linear one begins near 0 (deviation 0.01), as in the code of Chen et al."""
-    sizes = [n_inputs, *(_DENSE if kind == "dense" else ()), 2]
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-    if kind == "linear":
-        nn.init.trunc_normal_(layers[0].weight, std=0.01)  # type: ignore[arg-type]
-        nn.init.zeros_(layers[0].bias)  # type: ignore[arg-type]
-    return nn.Sequential(*layers[:-1])
+def _linear(n_inputs: int) -> nn.Linear:
+    """A head that begins near 0 (deviation 0.01), as in the code of Chen et al."""
+    layer = nn.Linear(n_inputs, 2)
+    nn.init.trunc_normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def _check_choice(option: str, value: str, kind: Any) -> None:
