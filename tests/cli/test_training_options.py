@@ -44,6 +44,14 @@ def test_budget_and_device_reach_every_recipe_that_has_them(recipe: str) -> None
             _trained(recipe, "smoke", "cuda", None)
 
 
+def test_what_will_be_trained_is_said_before_it_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    name = _trained("dinov2-adaptformer:tuning=linear", "smoke", "auto", Path("random"))
+    model = create_model(name)
+    head = model.check_network().tuned  # type: ignore[attr-defined]
+    said = " ".join(capsys.readouterr().out.split())
+    assert head and f"DINOv2 with AdaptFormer: {' '.join(head.split())}" in said
+
+
 def test_recipes_without_them_are_left_as_they_are() -> None:
     assert _trained("morphology", "smoke", "cpu", None) == "morphology"
     assert _trained("mil-abmil", "fast", "auto", None) == "mil-abmil"

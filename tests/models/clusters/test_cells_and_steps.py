@@ -235,6 +235,8 @@ def test_batches_are_of_about_equal_size_and_take_each_cell_once() -> None:
     batches = list(random_batches(33, 16, np.random.default_rng(0)))
     assert [len(each) for each in batches] == [17, 16]
     assert sorted(np.concatenate(batches)) == list(range(33))
+    assert [len(each) for each in random_batches(3, 2, np.random.default_rng(0))] == [3]  # no cell alone
+    assert [len(each) for each in random_batches(1, 2, np.random.default_rng(0))] == [1]
 
 
 def test_shrinking_averages_squares_of_pixels() -> None:

@@ -81,8 +81,11 @@ def all_features(network: CellNetwork, cells: Cells) -> Tensor:
 
 
 def random_batches(n: int, batch_size: int, rng: np.random.Generator) -> Iterator[IntArray]:
-    """Each of `n` cells once, in batches of about `batch_size`; equal ones, as batch norm needs no crumbs."""
-    yield from np.array_split(rng.permutation(n), max(1, round(n / batch_size)))
+    """Each of `n` cells once, in batches of about `batch_size`, two or more in each where there are two.
+
+    Equal ones, as batch normalisation needs no crumbs, and none of a single cell.
+    """
+    yield from np.array_split(rng.permutation(n), max(1, min(round(n / batch_size), n // 2)))
 
 
 def colours(seed: int, epoch: int) -> torch.Generator:

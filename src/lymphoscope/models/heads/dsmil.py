@@ -26,8 +26,9 @@ class DSMIL(BagHead):
     that w₁ does not have. If rows tie for the maximum, q_m is the mean of their queries, so that their order
     does not matter.
 
-    Training minimises ½ (loss of z) + ½ (loss of z_max). Whatever clinical values join, they do so in z;
-    z_max has to come from the cells.
+    Training minimises ½ (loss of z) + ½ (loss of z_max), z being what a patient is told; the published code
+    has the loss of z_bag in the place of that of z. Whatever clinical values join, they do so in z; z_max has
+    to come from the cells.
     """
 
     def __init__(self, n_features: int, width: float) -> None:

@@ -49,8 +49,9 @@ class TransMIL(BagHead):
     Attention stays within a bag.
 
     What differs from the paper, and why. Attention is exact: bags have some 200 rows at most, and the
-    Nyström approximation with its 256 landmarks is for ten thousands. Rows are not repeated to fill a square,
-    because there is no square. In the second layer only the class token is computed, since nothing else is
+    Nyström approximation with its 256 landmarks is for ten thousands. The depth-wise convolution over the order
+    of the rows that the code adds to the values is left out, as is the square that rows are repeated to fill:
+    there is no order. In the second layer only the class token is computed, since nothing else is
     read: the same numbers for a fraction of the work.
     """
 
