@@ -49,10 +49,10 @@ class TransMIL(BagHead):
     Attention stays within a bag.
 
     What differs from the paper, and why. Attention is exact: bags have some 200 rows at most, and the
-    Nyström approximation with its 256 landmarks is for ten thousands. The depth-wise convolution over the order
-    of the rows that the code adds to the values is left out, as is the square that rows are repeated to fill:
-    there is no order. In the second layer only the class token is computed, since nothing else is
-    read: the same numbers for a fraction of the work.
+    Nyström approximation with its 256 landmarks is for ten thousands. There is no order of rows, so that none
+    is repeated to fill a square, and the depth-wise convolution over that order, which the code adds to the
+    values, is left out. In the second layer only the class token is computed, since nothing else is read: the
+    same numbers for a fraction of the work.
     """
 
     def __init__(self, n_features: int, width: float) -> None:
