@@ -28,7 +28,7 @@ from lymphoscope.pipeline.predict import predict_cohort, read_model
 from lymphoscope.pipeline.preparation import Prepared, prepare
 from lymphoscope.pipeline.run import run
 from lymphoscope.pipeline.run_folder import require_run_folder
-from lymphoscope.pipeline.summary import ladder_lines, run_summary
+from lymphoscope.pipeline.summary import in_lines, ladder_lines, run_summary
 from lymphoscope.pipeline.tracking import require_tracking, told_if_untracked, tracking
 from lymphoscope.training.curves import Epoch, Measured
 
@@ -313,3 +313,18 @@ def test_the_gate_of_a_mixture_stands_beside_every_patient(prepared: Prepared, t
     known = [row for row in rows if row["share_cells"]]
     assert known
     assert all(float(row["share_cells"]) + float(row["share_clinical"]) == pytest.approx(1) for row in known)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "shown"),
+    [
+        ("cnn-clinical@fast:epochs=3", "cnn-clinical@fast:epochs=3"),
+        ("cnn-baseline-undersampled@fast", "cnn-baseline-undersampled@fast"),
+        (
+            "dinov2-adaptformer@fast:epochs=16,weights=vit",
+            "dinov2-adaptformer@fast:\n  epochs=16,\n  weights=vit",
+        ),
+    ],
+)
+def test_long_names_break_where_a_setting_begins(recipe: str, shown: str) -> None:
+    assert in_lines(recipe) == shown

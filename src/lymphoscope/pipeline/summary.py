@@ -21,6 +21,9 @@ from lymphoscope.stats.intervals import Interval
 
 Line = str | Table
 
+_COLUMN = 26
+"""Letters that a column of names has on a terminal of 80 columns."""
+
 
 def run_summary(folder: Path) -> Iterator[Line]:
     """A finished run: the ladder, the decision's quality, the advice, where the files are.
@@ -93,7 +96,8 @@ def ladder_lines(ladder: Mapping[str, Any]) -> Iterator[Line]:
         numbers = (overall["balanced_accuracy"], overall["auc"], overlap["balanced_accuracy"])
         marks = [mark for mark in ("optimistic", "untrained", "transductive") if row.get(mark)]
         mark = "".join(f"\n[yellow]{mark}[/]" for mark in marks)
-        table.add_row(f"[bold]{row['recipe']}[/]", *(f"{_bounds(each)}{mark}" for each in numbers))
+        name = in_lines(row["recipe"])
+        table.add_row(f"[bold]{escape(name)}[/]", *(f"{_bounds(each)}{mark}" for each in numbers))
     yield table
     if any(row["optimistic"] for row in ladder["rows"]):
         yield f"[yellow]optimistic[/]: {OPTIMISTIC}. Expect less of patients that nobody has looked at."
@@ -133,10 +137,18 @@ def _differences(compared: Sequence[Mapping[str, Any]]) -> Table:
             else f"{found['estimate']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})"
         )
         apart = "yes" if each["told_apart"] else "no"
-        table.add_row(
-            each["second"], each["first"], *(f"{marks[0]}{text}{marks[1]}" for text in (shown, apart))
-        )
+        names = (escape(in_lines(each[which])) for which in ("second", "first"))
+        table.add_row(*names, *(f"{marks[0]}{text}{marks[1]}" for text in (shown, apart)))
     return table
+
+
+def in_lines(recipe: str) -> str:
+    """A recipe's name for a narrow column: where it is long, every setting has a line of its own."""
+    if len(recipe) <= _COLUMN:
+        return recipe
+    name, _, settings = recipe.partition(":")
+    lines = [f"  {each}" for each in settings.replace(",", ",\n").splitlines()]
+    return "\n".join([f"{name}:" if lines else name, *lines])
 
 
 def finding_lines(findings: Sequence[Finding]) -> Iterator[Line]:
