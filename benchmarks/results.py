@@ -15,7 +15,8 @@ as CSV and Markdown; both carry the SHA-256 of the rows and the last command.
 
 Recipes on photographs run with `--budget`; the reference ladder stands above them, on the same folds. The
 encoder of a cohort made of cells that the shipped one has seen is named with `--encoder COHORT=FOLDER`, also
-for recipes that go on training it; rows where it has seen them say "encoder not held out". VGG and
+for recipes that go on training it; rows where it has seen more than one in a thousand of them, which is what
+may look alike by chance, say "encoder not held out". VGG and
 ResNet-34 are measured on a single hold-out of two fifths of the patients, because five folds of them take too
 long; their rows say so, and cannot be compared with the others closely. `--all-folds` takes the time, and
 `--hold-out` measures others on the same patients. A single hold-out of 300 patients leaves an AUC of 0.95 an
