@@ -50,7 +50,7 @@ learning rate ends a cycle, and the networks are averaged. Recipes stand in the 
 of their results; a single hold-out cannot be compared with five folds.
 """
 
-_SEEN = ("cells alone", "with clinical values")
+_SEEN = {REFERENCE: "from cells alone", REFERENCE_CLINICAL: "with clinical values"}
 
 _SHARES = [
     *(f"{name}{end}" for name in ("ba", "auc", "zone_auc") for end in ("", "_low", "_high")),
@@ -296,14 +296,12 @@ def _reading(rows: Iterable[Row], references: Mapping[str, Row]) -> Iterable[str
     """How far the recipes on photographs got that begin at random, and what holds the networks back."""
     honest = [row for row in rows if row.status == "measured" and OPTIMISTIC not in row.protocol]
     ours = [row for row in honest if begins_at_random(row.recipe)]
-    found = [
-        f"{seen} up to {best}" for seen, best in zip(_SEEN, _furthest(ours, references), strict=True) if best
-    ]
+    found = list(_furthest(ours, references))
     if not found:
         return
     yield (
-        f"\nBegun at random, recipes on photographs reach an AUC of {'; '.join(found)}. What holds back the "
-        "networks of which it is known:\n"
+        f"\nBegun at random, recipes on photographs reach an AUC of {' and '.join(found)}. What holds back "
+        "the networks of which it is known:\n"
     )
     for limit, remedy in _REMEDIES.items():
         names = ", ".join(f"`{row.recipe}`" for row in ours if row.limit == limit)
@@ -312,8 +310,8 @@ def _reading(rows: Iterable[Row], references: Mapping[str, Row]) -> Iterable[str
 
 
 def _furthest(rows: Sequence[Row], references: Mapping[str, Row]) -> Iterable[str]:
-    """The best of those that see cells alone, then of those that see clinical values too; "" for none."""
-    for name in (REFERENCE, REFERENCE_CLINICAL):
+    """The best of those that see cells alone, and of those that see clinical values too."""
+    for name, seen in _SEEN.items():
         reference = references.get(name)
         alike = [
             row
@@ -321,8 +319,9 @@ def _furthest(rows: Sequence[Row], references: Mapping[str, Row]) -> Iterable[st
             if reference_of(row.recipe) == name and (not reference or row.protocol == reference.protocol)
         ]
         best = max(alike, key=lambda row: row.auc or 0.0, default=None)
-        beside = f", where `{name}` has {reference.auc:.3f}" if reference and reference.auc else ""
-        yield f"{best.auc:.3f} (`{best.recipe}`){beside}" if best else ""
+        beside = f"; `{name}` has {reference.auc:.3f}" if reference and reference.auc else ""
+        if best:
+            yield f"up to {best.auc:.3f} {seen} (`{best.recipe}`{beside})"
 
 
 def reference_of(recipe: str) -> str:

@@ -200,8 +200,8 @@ def test_what_holds_networks_back_is_said_below_each_cohort(table_of: ModuleType
     )
     page = table_of.markdown(table_of.Table(rows, "make"))
     assert (
-        "cells alone up to 0.900 (`cnn-enhanced@fast`), where `encoder-mean` has 0.976; with clinical values "
-        "up to 0.930 (`mixture-of-experts@fast`), where `encoder-mean-clinical` has 0.980."
+        "up to 0.900 from cells alone (`cnn-enhanced@fast`; `encoder-mean` has 0.976) and up to 0.930 with "
+        "clinical values (`mixture-of-experts@fast`; `encoder-mean-clinical` has 0.980)."
     ) in page
     assert "\n- by heart (more patients may help): `cnn-enhanced@fast`, `mixture-of-experts@fast`\n" in page
     assert "\n- still learning (longer training may): `resnet18@fast`\n" in page
