@@ -125,10 +125,10 @@ def test_the_clinical_expert_alone_is_trained_beforehand() -> None:
 
 
 def planted(seed: int, n: int = 48) -> tuple[Bags, np.ndarray]:
-    """Malignant patients have redder cells and more lymphocytes, by two standard deviations each."""
+    """Malignant patients have redder cells and more lymphocytes, by two and by three standard deviations."""
     bags, _ = example_bags(n, seed=seed, image_size=SIDE)
     rng, y = np.random.default_rng(seed), np.arange(n) % 2
-    red, high = rng.normal(2.0 * y - 1), rng.normal(2.0 * y - 1)
+    red, high = rng.normal(2.0 * y - 1), rng.normal(3.0 * y - 1.5)
     cells = rng.integers(100, 140, bags.cells.shape).astype(np.float64)
     middle = slice(SIDE // 4, -(SIDE // 4))
     cells[:, middle, middle, 0] += 25 * np.repeat(red, bags.counts)[:, None, None]
