@@ -35,11 +35,12 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from lymphoscope.cells.morphology import CELL_COLUMNS, MORPHOLOGY_COLUMNS, measure
 from lymphoscope.files import write_json
-from lymphoscope.models.clusters.cells import Cells, all_features, shrunk
+from lymphoscope.models.clusters.cells import Cells, all_features
 from lymphoscope.models.clusters.contrastive import PretextSettings, train_pretext
 from lymphoscope.models.clusters.merging import merge_clusters, merged
 from lymphoscope.models.clusters.scan import ScanSettings
 from lymphoscope.models.clusters.search import CollapseRule, cluster_probabilities, find_clusters
+from lymphoscope.models.image_inputs import shrunk
 from lymphoscope.models.networks.base import CellNetwork, create_network
 
 CROP = 112

@@ -16,7 +16,7 @@ from lymphoscope.models.base import Stain
 from lymphoscope.models.clinical_inputs import Scaling
 from lymphoscope.models.headed_network import Fusion, headed
 from lymphoscope.models.heads.base import check_head, list_heads
-from lymphoscope.models.image_inputs import AUGMENTATIONS, evened, pixels
+from lymphoscope.models.image_inputs import AUGMENTATIONS, evened, pixels, shrunk
 from lymphoscope.models.network_classifier import NetworkClassifier
 from lymphoscope.models.networks.base import CellNetwork, create_network, default_weights
 from lymphoscope.training.augmentation import IMAGENET, Normalisation
@@ -38,6 +38,7 @@ class ImageClassifier(NetworkClassifier):
     width : multiplies its numbers of channels; 1 is the published size.
     options : of the network, by name; a recipe may set each like a parameter of its own.
     image_size : side in pixels of the centre of each photograph that it sees.
+    shrink : squares of so many pixels are averaged into one before, so that it sees the same at less cost.
     segmented : what is not the cell is painted over before the network sees it.
     stain : "normalised" brings light and the hue of the stain to those of a reference before the network sees
         the cells, patient by patient, and leaves how much stain there is; "as-is" changes nothing.
@@ -100,6 +101,7 @@ class ImageClassifier(NetworkClassifier):
         width: Annotated[float, Gt(0)] = 1.0,
         options: dict[str, str | int | float | bool | None] | None = None,
         image_size: Annotated[int, Ge(16), Le(224)] = 112,
+        shrink: Annotated[int, Ge(1), Le(4)] = 1,
         segmented: bool = False,
         stain: Stain = "as-is",
         evened: bool = False,
@@ -142,6 +144,7 @@ class ImageClassifier(NetworkClassifier):
         self.width = width
         self.options = options
         self.image_size = image_size
+        self.shrink = shrink
         self.segmented = segmented
         self.stain = stain
         self.evened = evened
@@ -205,11 +208,12 @@ class ImageClassifier(NetworkClassifier):
         self.levels_ = np.array(known.mean), np.array(known.deviation)
 
     def _cells(self, bags: Bags) -> Tensor:
-        cells = pixels(bags, self.image_size)
+        cells = shrunk(pixels(bags, self.image_size), self.shrink)
         return evened(cells, painted=self.segmented) if self.evened else cells
 
     def _build(self, weights: str | None = None) -> CellNetwork:
-        network = create_network(self.network, self.width, self.image_size, self.options, weights)
+        side = self.image_size // self.shrink
+        network = create_network(self.network, self.width, side, self.options, weights)
         if self.head is None:
             if self.fusion != "none":
                 raise InputError(
@@ -237,7 +241,7 @@ class ImageClassifier(NetworkClassifier):
                 found="clinical=true",
                 allowed="fusion: concatenation, additive or gate",
             )
-        return headed(network, self.image_size, self.head, self.width, self.fusion)
+        return headed(network, side, self.head, self.width, self.fusion)
 
     def _settings(self) -> TrainingSettings:
         known = getattr(self, "levels_", (np.array(IMAGENET.mean), np.array(IMAGENET.deviation)))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from lymphoscope.cohort.bags import Bags, IntArray
 from lymphoscope.cohort.splits import repeated_stratified, stratified_holdout
@@ -71,6 +72,21 @@ def pixels(bags: Bags, size: int) -> Tensor:
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         whole = torch.from_numpy(np.asarray(bags.cells))
     return whole[:, start : start + size, start : start + size]
+
+
+def shrunk(images: Tensor, factor: int) -> Tensor:
+    """Squares of `factor` × `factor` pixels averaged into one, uint8 (n, S, S, 3) → (n, S // factor, …, 3).
+
+    A few at a time, and not at all where the factor is 1; what is left over at the border is dropped.
+    """
+    if factor == 1:
+        return images
+    n, side = len(images), images.shape[1] // factor
+    small = torch.empty((n, side, side, 3), dtype=torch.uint8)
+    for start in range(0, n, _AT_ONCE):
+        some = images[start : start + _AT_ONCE].permute(0, 3, 1, 2).float()
+        small[start : start + _AT_ONCE] = avg_pool2d(some, factor).round().permute(0, 2, 3, 1).byte()
+    return small
 
 
 EVEN_MEAN, EVEN_DEVIATION = 153.0, 40.8

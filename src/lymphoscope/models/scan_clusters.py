@@ -21,7 +21,7 @@ from lymphoscope.models.base import (
     State,
     check_labels,
 )
-from lymphoscope.models.clusters.cells import Cells, all_features, shrunk
+from lymphoscope.models.clusters.cells import Cells, all_features
 from lymphoscope.models.clusters.classifiers import Comparison, comparable, make_classifier
 from lymphoscope.models.clusters.contrastive import PretextSettings
 from lymphoscope.models.clusters.features import cluster_counts, patient_table
@@ -30,7 +30,7 @@ from lymphoscope.models.clusters.parts import COLLAPSED, ClusterParts, CollapseW
 from lymphoscope.models.clusters.patients import PatientClassifier, held_out_probability
 from lymphoscope.models.clusters.scan import ClusterHeads, ScanSettings
 from lymphoscope.models.clusters.search import CollapseRule, Found, cluster_probabilities, find_clusters
-from lymphoscope.models.image_inputs import canonical_order, joined, pixels
+from lymphoscope.models.image_inputs import canonical_order, joined, pixels, shrunk
 from lymphoscope.models.image_networks import begin_network, network_state, networks_of
 from lymphoscope.models.learned import pack, unpack
 from lymphoscope.models.networks.base import CellNetwork, create_network

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lymphoscope.models.clusters import scan, search
-from lymphoscope.models.clusters.cells import Cells, all_features, random_batches, shrunk
+from lymphoscope.models.clusters.cells import Cells, all_features, random_batches
 from lymphoscope.models.clusters.contrastive import PretextSettings, train_pretext
 from lymphoscope.models.clusters.neighbours import nearest_neighbours
 from lymphoscope.models.clusters.scan import (
@@ -237,14 +237,6 @@ def test_batches_are_of_about_equal_size_and_take_each_cell_once() -> None:
     assert sorted(np.concatenate(batches)) == list(range(33))
     assert [len(each) for each in random_batches(3, 2, np.random.default_rng(0))] == [3]  # no cell alone
     assert [len(each) for each in random_batches(1, 2, np.random.default_rng(0))] == [1]
-
-
-def test_shrinking_averages_squares_of_pixels() -> None:
-    images = torch.randint(0, 256, (300, 6, 6, 3), dtype=torch.uint8)
-    expected = images.view(300, 3, 2, 3, 2, 3).float().mean(dim=(2, 4)).round()
-    assert torch.equal(shrunk(images, 2), expected.byte())
-    assert shrunk(images, 1) is images
-    assert shrunk(images[:0], 2).shape == (0, 3, 3, 3)
 
 
 def test_some_cells_of_each_patient_are_spread_evenly() -> None:

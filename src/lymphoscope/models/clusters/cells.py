@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from lymphoscope.cohort.bags import IntArray
 from lymphoscope.models.networks.base import N_CLINICAL, CellNetwork
@@ -51,21 +50,6 @@ class Cells:
     def _bytes(self, places: IntArray) -> Tensor:
         rows = torch.from_numpy(self.rows[places]).to(self.images.device)
         return self.images[rows].to(self.device, non_blocking=True)
-
-
-def shrunk(images: Tensor, factor: int) -> Tensor:
-    """Squares of `factor` × `factor` pixels averaged into one, uint8 (n, S, S, 3) → (n, S // factor, …, 3).
-
-    A few at a time, and not at all where the factor is 1; what is left over at the border is dropped.
-    """
-    if factor == 1:
-        return images
-    n, side = len(images), images.shape[1] // factor
-    small = torch.empty((n, side, side, 3), dtype=torch.uint8)
-    for part in _parts(n):
-        some = images[part[0] : part[-1] + 1].permute(0, 3, 1, 2).float()
-        small[part[0] : part[-1] + 1] = avg_pool2d(some, factor).round().permute(0, 2, 3, 1).byte()
-    return small
 
 
 def features(network: CellNetwork, images: Tensor) -> Tensor:
