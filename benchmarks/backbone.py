@@ -5,7 +5,8 @@ is shown with a backbone that learned on another cohort of the same kind, of ano
 not those that it is judged on.
 
     lymphoscope synthesize cohorts/strong-1 --test 0 --patients 300 --cells 40 --effect 3 --seed 1
-    python benchmarks/backbone.py cohorts/strong-1 resnet34@fast:evened=false,image_size=64,shrink=1 strong-1.safetensors
+    python benchmarks/backbone.py cohorts/strong-1 resnet34@fast:evened=false,image_size=64,shrink=1 \\
+        strong-1.safetensors
     python benchmarks/results.py --cohort cohorts/strong \\
         --recipe frozen-resnet34@fast:weights=strong-1.safetensors --learned strong=0.9
 """

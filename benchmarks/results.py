@@ -10,7 +10,8 @@ as CSV and Markdown; both carry the SHA-256 of the rows and the last command.
     python benchmarks/results.py --cohort cohorts/dev --cohort cohorts/default --cohort cohorts/strong \\
         --learned dev=0.6 --learned strong=0.9
     python benchmarks/results.py --cohort cohorts/strong-1000 --learned strong-1000=0.9 --hold-out \\
-        --recipe clinical --recipe encoder-mean --recipe resnet34@fast:cells_per_patient=4,image_size=64,shrink=1
+        --recipe clinical --recipe encoder-mean \\
+        --recipe resnet34@fast:cells_per_patient=4,image_size=64,shrink=1
     python benchmarks/results.py --check benchmarks/results/networks.md
 
 Recipes on photographs run with `--budget`; the reference ladder stands above them, on the same folds. The
