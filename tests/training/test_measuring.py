@@ -12,7 +12,6 @@ import torch
 
 from lymphoscope.errors import InputError
 from lymphoscope.models.registry import create_model
-from lymphoscope.training import machine
 from lymphoscope.training.choice import kept_epochs, learning_rate, out_of_patience, selected_epoch
 from lymphoscope.training.curves import Epoch, Measured
 from lymphoscope.training.machine import beside, device_named, fastest_precision, same_bits
@@ -168,20 +167,21 @@ def test_a_graphics_processor_that_is_not_there_is_refused_before_the_work() -> 
         create_model("cnn-clinical", device="cuda").check_network()  # type: ignore[attr-defined]
 
 
+_AMD, _INTEL = "AMD EPYC", "Intel(R) Xeon(R) Processor"
+
+
 @pytest.mark.parametrize(
-    ("has_instructions", "gain", "taken"),
-    [(True, 2.6, "bfloat16"), (True, 0.4, "float32"), (True, 1.2, "float32"), (False, 2.6, "float32")],
+    ("capabilities", "taken"),
+    [
+        ({"cpu_name": _AMD, "avx512_bf16": True, "amx_bf16": False}, "bfloat16"),
+        ({"cpu_name": _INTEL, "avx512_bf16": True, "amx_bf16": True}, "bfloat16"),
+        ({"cpu_name": _INTEL, "avx512_bf16": True, "amx_bf16": False}, "float32"),
+        ({"cpu_name": _AMD, "avx512_bf16": False, "amx_bf16": False}, "float32"),
+        ({"architecture": "aarch64"}, "float32"),
+    ],
 )
-def test_precision_is_reduced_only_where_that_is_faster(
-    monkeypatch: pytest.MonkeyPatch, has_instructions: bool, gain: float, taken: str
+def test_precision_is_reduced_only_on_kinds_of_processor_that_are_faster_so(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, object], taken: str
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_instructions, raising=False)
-    monkeypatch.setattr(machine, "bfloat16_gain", lambda: gain)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert fastest_precision(torch.device("cpu")) == taken
-
-
-def test_what_precision_gains_is_measured_once_and_is_a_ratio() -> None:
-    machine.bfloat16_gain.cache_clear()
-    gain = machine.bfloat16_gain()
-    assert 0 < gain < math.inf
-    assert machine.bfloat16_gain() is gain

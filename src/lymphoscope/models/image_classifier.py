@@ -87,7 +87,7 @@ class ImageClassifier(NetworkClassifier):
         its epoch; all of them together calibrate. There are at most as many as the rarer class has training
         patients. 1 holds out `validation_share` and trains one.
     precision : of the training: "bfloat16" is mixed precision, faster for most networks on some processors;
-        "auto" takes it where this one multiplies faster so. Predictions are made in single precision.
+        "auto" takes it on kinds of processor that are. Predictions are made in single precision.
     test_time : versions of each photograph averaged at prediction: 1, 2 (mirrored), 4 (quarter turns) or 8.
     weights : checkpoint of torchvision for the backbone, .safetensors or .pth, read before training alone; or
         what the network is built from, if it is of that kind, which its predictions need again.

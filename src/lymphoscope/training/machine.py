@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -21,12 +19,6 @@ from lymphoscope.training.settings import Precision, TrainingSettings
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 """Of mallopt(3)."""
-
-_PROBE, _TURNS = 512, 6
-"""Rows of the matrices that are multiplied to compare precisions, and how often."""
-
-_WORTH_ROUNDING = 1.3
-"""Times that bfloat16 must be faster to be taken."""
 
 
 @cache
@@ -61,34 +53,18 @@ def device_named(name: str) -> torch.device:
 
 
 def fastest_precision(device: torch.device) -> Precision:
-    """bfloat16 where the device is faster with it: a graphics processor that has it, or as measured here.
+    """bfloat16 where the device is faster with it, by its kind: the same in every process and every run.
 
-    That a processor has instructions for it is not enough: some have fewer units for them than for single
-    precision, and are slower.
+    A graphics processor that has it, and a processor that has tiles for it or AMD's AVX-512 instructions
+    (2.1 to 2.6 times faster than single precision as measured). Intel's AVX-512 instructions without tiles
+    were slower, .35 to .52: so that having instructions is not enough. Never by a measurement made here,
+    which on a busy machine would differ from one process to the next, and with it the result.
     """
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    known = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # no public name for it yet
-    if known is None or not known():
-        return "float32"
-    return "bfloat16" if bfloat16_gain() > _WORTH_ROUNDING else "float32"
-
-
-@cache
-def bfloat16_gain() -> float:
-    """How many times faster this process multiplies matrices in bfloat16 than in single precision.
-
-    The quickest of several turns each, some hundredths of a second together. Processors seen so far gave 0.4
-    and 2.6, so that a busy machine does not change what follows from it.
-    """
-    quickest = dict.fromkeys((torch.float32, torch.bfloat16), math.inf)
-    factors = {dtype: torch.ones(_PROBE, _PROBE, dtype=dtype) for dtype in quickest}
-    for _ in range(_TURNS):
-        for dtype, factor in factors.items():
-            start = time.perf_counter()
-            factor @ factor
-            quickest[dtype] = min(quickest[dtype], time.perf_counter() - start)
-    return quickest[torch.float32] / quickest[torch.bfloat16]
+    has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    fast = has.get("amx_bf16") or (has.get("avx512_bf16") and "AMD" in str(has.get("cpu_name")))
+    return "bfloat16" if fast else "float32"
 
 
 def autocast(settings: TrainingSettings, device: torch.device) -> AbstractContextManager[Any]:
