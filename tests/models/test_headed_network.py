@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from lymphoscope.errors import InputError
@@ -110,6 +111,17 @@ def test_a_head_or_fusion_that_would_do_nothing_is_refused(recipe: str, words: s
     assert isinstance(model, EpochClassifier)
     with pytest.raises(InputError, match=words):
         model.check_network()
+
+
+@pytest.mark.parametrize("recipe", ["resnet18:width=0.1,unit=patient,head=mean", "mil-mean:head=mean"])
+def test_a_network_that_hardly_moves_knows_what_the_clinical_values_say(recipe: str) -> None:
+    photographs = not recipe.startswith("mil")
+    bags, y = example_bags(60, image_size=32 if photographs else None)
+    settings = "fusion=additive,learning_rate=1e-7,epochs=1" + ",image_size=32" * photographs
+    network = create_model(f"{recipe},{settings}").fit(bags, y).networks_[0]  # type: ignore[attr-defined]
+    weight = network.bag_head.fusion.term.weight.detach().numpy()[0]
+    age, sex, count = bags.clinical.T
+    assert roc_auc_score(y, np.column_stack([age, np.log(count), sex]) @ weight) > 0.75
 
 
 def test_a_head_without_fusion_is_said_to_leave_the_clinical_values_out() -> None:

@@ -74,6 +74,10 @@ class HeadedNetwork(CellNetwork):
         places = features.shape[1] // self._n_features
         return features.reshape(-1, self._n_features), Packing(packing.counts * places)
 
+    def before_training(self, clinical: Tensor, labels: Tensor, criterion: Criterion) -> None:
+        """What brings in the clinical values looks at them."""
+        self.bag_head.fusion.before_training(clinical, labels, criterion)
+
     def first_look(self, images: Tensor) -> None:
         """The encoder's."""
         if isinstance(self.encoder, CellNetwork):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -29,6 +31,18 @@ def test_the_additive_term_starts_at_nothing_and_is_linear() -> None:
     torch.nn.init.constant_(built.fusion.term.weight, 2.0)
     expected = image + 2 * CLINICAL.sum(1, keepdim=True)
     torch.testing.assert_close(built(X, PACKING, CLINICAL)[:, 1:], expected)
+
+
+def test_the_additive_term_begins_as_the_logistic_regression_of_the_values_alone() -> None:
+    values = CLINICAL.new_tensor([0.2, 0.05, 1.0]) * torch.randn(80, 3, generator=RANDOM)
+    labels = (values @ torch.tensor([4.0, 30.0, 0.3]) + torch.randn(80, generator=RANDOM) > -0.5).long()
+    built, _ = pair("additive")
+    built.fusion.before_training(values, labels, cross_entropy)
+    assert isinstance(built.fusion, Additive)
+    spread = values.std(0, correction=0).numpy()
+    other = LogisticRegression(tol=1e-8).fit(values.numpy() / spread, labels.numpy())
+    np.testing.assert_allclose(built.fusion.term.weight.detach(), other.coef_ / spread, rtol=0.002)
+    np.testing.assert_allclose(built.fusion.term.bias.detach(), other.intercept_, rtol=0.002, atol=0.002)
 
 
 def test_concatenated_values_stand_beside_every_row() -> None:

@@ -73,9 +73,16 @@ def test_forward_is_the_head_of_the_features(name: str) -> None:
     assert torch.isfinite(features).all() and features.dtype == torch.float32
 
 
+def informed(network: CellNetwork) -> CellNetwork:
+    """Told of sixty patients whose second value says what they are."""
+    _, clinical = batch(60)
+    network.before_training(clinical, (clinical[:, 1] > 0).long(), functional.cross_entropy)
+    return network
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_clinical_values_matter_where_they_are_taken_and_only_there(name: str) -> None:
-    network, (images, clinical) = small(name).eval(), batch(4)
+    network, (images, clinical) = informed(small(name)).eval(), batch(4)
     for column in range(3):
         other = clinical.clone()
         other[:, column] += 1.0
@@ -164,7 +171,7 @@ def test_frozen_features_stay_what_they_are_while_the_head_learns() -> None:
 
 
 def test_the_clinical_term_of_frozen_features_is_additive_and_linear() -> None:
-    network, (images, clinical) = small("frozen-resnet34").eval(), batch(5)
+    network, (images, clinical) = informed(small("frozen-resnet34")).eval(), batch(5)
     features = network.features(images, clinical)
 
     def logit(values: Tensor) -> Tensor:
@@ -180,6 +187,13 @@ def test_the_clinical_term_of_frozen_features_is_additive_and_linear() -> None:
     )
 
 
+def test_the_clinical_term_of_frozen_features_begins_with_what_the_values_say() -> None:
+    term, (_, clinical) = informed(small("frozen-resnet34")).clinical_term, batch(60)
+    assert not small("frozen-resnet34").clinical_term.weight.any()
+    assert term.weight[0].argmax() == 1
+    assert ((term(clinical)[:, 0] > 0) == (clinical[:, 1] > 0)).float().mean() > 0.9
+
+
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
@@ -191,7 +205,7 @@ def test_the_clinical_term_of_frozen_features_is_additive_and_linear() -> None:
         ("resnet34", 21_797_672 - 513_000 + 72_254),
         ("vgg16", 138_357_544 - 123_642_856 + 72_254),
         ("vgg19", 143_667_240 - 123_642_856 + 72_254),
-        ("frozen-resnet34", 21_797_672 - 513_000 + (512 * 64 + 64) + 65 + 3),
+        ("frozen-resnet34", 21_797_672 - 513_000 + (512 * 64 + 64) + 65 + 4),
     ],
 )
 def test_width_one_is_the_published_size(name: str, parameters: int) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lymphoscope.models.networks.base import N_CLINICAL
-from lymphoscope.models.networks.blocks import decided_by, scaled
+from lymphoscope.models.networks.base import N_CLINICAL, Criterion
+from lymphoscope.models.networks.blocks import ClinicalTerm, decided_by, scaled
 from lymphoscope.training.packing import Packing
 
 
@@ -21,6 +21,9 @@ class Fusion(nn.Module):
     """
 
     n_more: int = 0
+
+    def before_training(self, clinical: Tensor, labels: Tensor, criterion: Criterion) -> None:
+        """Told of the patients to be trained on, (B, 3) and (B,), before their cells are seen."""
 
     def rows(self, features: Tensor, packing: Packing, clinical: Tensor) -> Tensor:
         """What the head is shown, (N, d) → (N, d + n_more)."""
@@ -49,15 +52,15 @@ class Concatenation(Fusion):
 
 
 class Additive(Fusion):
-    """z + wᵀc, with w (3,): as in a logistic regression that has the head's verdict as its offset.
-
-    w starts at 0, so training begins with what the cells say.
-    """
+    """z + wᵀc + b, with w (3,): as in a logistic regression that has the head's verdict as its offset."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.term = nn.Linear(N_CLINICAL, 1, bias=False)
-        nn.init.zeros_(self.term.weight)
+        self.term = ClinicalTerm()
+
+    def before_training(self, clinical: Tensor, labels: Tensor, criterion: Criterion) -> None:
+        """Begin with the w and b that are best without the cells."""
+        self.term.fit(clinical, labels, criterion)
 
     def forward(self, logit: Tensor, clinical: Tensor) -> Tensor:
         """(B, 1) and (B, 3) → (B, 1)."""

@@ -7,9 +7,12 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from lymphoscope.models.networks.base import N_CLINICAL, CellNetwork
+from lymphoscope.models.networks.base import N_CLINICAL, CellNetwork, Criterion
 
 _AT_ONCE, _SMALLEST = 128, 1e-6
+
+_ITERATIONS = 100
+"""Of the fit of the clinical values alone; a dozen are enough."""
 
 
 def scaled(channels: int, width: float) -> int:
@@ -67,6 +70,40 @@ class ClinicalHead(nn.Module):
     def forward(self, features: Tensor, clinical: Tensor) -> Tensor:
         """(n, n_features) and (n, 3) → (n, 2)."""
         return self.layers(torch.cat([features, clinical], dim=1))
+
+
+class ClinicalTerm(nn.Linear):
+    """wᵀc + b, (n, 3) → (n, 1); 0 until it is fitted."""
+
+    def __init__(self) -> None:
+        super().__init__(N_CLINICAL, 1)
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+    def fit(self, clinical: Tensor, labels: Tensor, criterion: Criterion) -> None:
+        """Set w and b to those of a logistic regression on the clinical values alone.
+
+        Training would not find them: in some hundred steps at the rates that deep networks bear, Adam moves
+        a weight by some hundredths, and values that tell patients apart better than cells do would hardly
+        count. The penalty on the summed loss is ‖w · deviation of c‖² / 2, as of scikit-learn's on values of
+        deviation 1.
+
+        Parameters
+        ----------
+        clinical : float32 (n_patients, 3), scaled; 0 stands for missing.
+        labels : int64 (n_patients,), 1 for malignant.
+        """
+        spread = clinical.std(0, correction=0)
+        optimiser = torch.optim.LBFGS(self.parameters(), max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+
+        def penalised() -> Tensor:
+            optimiser.zero_grad()
+            loss = criterion(two_logits(self(clinical)), labels)
+            loss = loss + (self.weight * spread).square().sum() / (2 * len(labels))
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        optimiser.step(penalised)  # type: ignore[no-untyped-call]
 
 
 class ScaledFeatures(CellNetwork):

@@ -9,9 +9,10 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from lymphoscope.models.networks.base import N_CLINICAL, CellNetwork, network
+from lymphoscope.models.networks.base import CellNetwork, Criterion, network
 from lymphoscope.models.networks.blocks import (
     BackboneNetwork,
+    ClinicalTerm,
     initialise_convolutions,
     scaled,
     two_logits,
@@ -102,13 +103,17 @@ class FrozenResNet(CellNetwork):
         self.image_term = nn.Sequential(
             nn.Linear(backbone.n_features, hidden), nn.ReLU(), nn.Dropout(0.5), nn.Linear(hidden, 1)
         )
-        self.clinical_term = nn.Linear(N_CLINICAL, 1, bias=False)
+        self.clinical_term = ClinicalTerm()
 
     def train(self, mode: bool = True) -> Self:
         """As `nn.Module.train`, but for the backbone, whose batch statistics stay what they are."""
         super().train(mode)
         self.backbone.eval()
         return self
+
+    def before_training(self, clinical: Tensor, labels: Tensor, criterion: Criterion) -> None:
+        """Begin with the linear term that is best without the cells."""
+        self.clinical_term.fit(clinical, labels, criterion)
 
     def features(self, images: Tensor, clinical: Tensor) -> Tensor:
         """Global average of the backbone's last map, (n, n_features)."""
