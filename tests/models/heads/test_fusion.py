@@ -24,6 +24,13 @@ def pair(fusion: str) -> tuple[BagHead, Tensor]:
     return built, built.see(X, PACKING).logit
 
 
+def patients_told_apart_by_values() -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(1)
+    values = torch.tensor([0.2, 0.05, 1.0]) * torch.randn(80, 3, generator=random)
+    noisy = values @ torch.tensor([4.0, 30.0, 0.3]) + torch.randn(80, generator=random)
+    return values, (noisy > -0.5).long()
+
+
 def test_the_additive_term_starts_at_nothing_and_is_linear() -> None:
     built, image = pair("additive")
     assert isinstance(built.fusion, Additive)
@@ -34,15 +41,24 @@ def test_the_additive_term_starts_at_nothing_and_is_linear() -> None:
 
 
 def test_the_additive_term_begins_as_the_logistic_regression_of_the_values_alone() -> None:
-    values = CLINICAL.new_tensor([0.2, 0.05, 1.0]) * torch.randn(80, 3, generator=RANDOM)
-    labels = (values @ torch.tensor([4.0, 30.0, 0.3]) + torch.randn(80, generator=RANDOM) > -0.5).long()
+    values, labels = patients_told_apart_by_values()
     built, _ = pair("additive")
     built.fusion.before_training(values, labels, cross_entropy)
     assert isinstance(built.fusion, Additive)
     spread = values.std(0, correction=0).numpy()
     other = LogisticRegression(tol=1e-8).fit(values.numpy() / spread, labels.numpy())
-    np.testing.assert_allclose(built.fusion.term.weight.detach(), other.coef_ / spread, rtol=0.002)
+    np.testing.assert_allclose(
+        built.fusion.term.weight.detach(), other.coef_ / spread, rtol=0.002, atol=0.002
+    )
     np.testing.assert_allclose(built.fusion.term.bias.detach(), other.intercept_, rtol=0.002, atol=0.002)
+
+
+def test_the_clinical_expert_of_a_gate_begins_with_what_the_values_say() -> None:
+    values, labels = patients_told_apart_by_values()
+    built, _ = pair("gate")
+    built.fusion.before_training(values, labels, cross_entropy)
+    assert isinstance(built.fusion, Gate)
+    assert ((built.fusion.clinical(values)[:, 0] > 0) == (labels > 0)).float().mean() > 0.8
 
 
 def test_concatenated_values_stand_beside_every_row() -> None:

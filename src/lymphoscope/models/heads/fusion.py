@@ -8,8 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from lymphoscope.models.networks.base import N_CLINICAL, Criterion
-from lymphoscope.models.networks.blocks import ClinicalTerm, decided_by, scaled
+from lymphoscope.models.networks.blocks import ClinicalTerm, decided_by, scaled, train_alone, two_logits
 from lymphoscope.training.packing import Packing
+
+_EXPERT_STEPS = 300
+"""In which a gate's clinical expert is trained alone."""
 
 
 class Fusion(nn.Module):
@@ -81,6 +84,11 @@ class Gate(Fusion):
         hidden = scaled(16, width)
         self.clinical = nn.Sequential(nn.Linear(N_CLINICAL, hidden), nn.Tanh(), nn.Linear(hidden, 1))
         self.gate = nn.Sequential(nn.Linear(2 + N_CLINICAL, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+
+    def before_training(self, clinical: Tensor, labels: Tensor, criterion: Criterion) -> None:
+        """Train the clinical expert alone."""
+        expert = self.clinical.train()
+        train_alone(expert, lambda: criterion(two_logits(expert(clinical)), labels), _EXPERT_STEPS)
 
     def forward(self, logit: Tensor, clinical: Tensor) -> Tensor:
         """(B, 1) and (B, 3) → (B, 1)."""

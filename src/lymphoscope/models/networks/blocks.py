@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -104,6 +105,15 @@ class ClinicalTerm(nn.Linear):
             return loss
 
         optimiser.step(penalised)  # type: ignore[no-untyped-call]
+
+
+def train_alone(expert: nn.Module, loss: Callable[[], Tensor], steps: int) -> None:
+    """Lower the loss of an expert on clinical values before the photographs are seen (AdamW, full batch)."""
+    optimiser = torch.optim.AdamW(expert.parameters(), lr=0.01, weight_decay=0.1)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
 
 
 class ScaledFeatures(CellNetwork):

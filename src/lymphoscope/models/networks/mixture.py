@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lymphoscope.errors import InputError
 from lymphoscope.models.networks.base import N_CLINICAL, CellNetwork, Criterion, network
-from lymphoscope.models.networks.blocks import decided_by, scaled
+from lymphoscope.models.networks.blocks import decided_by, scaled, train_alone
 from lymphoscope.models.networks.resnet import ResNet
 from lymphoscope.models.networks.unet import unet_encoder_backbone
 from lymphoscope.training.packing import Packing, segment_mean
@@ -93,11 +93,7 @@ class MixtureOfExperts(CellNetwork):
     def before_training(self, clinical: Tensor, labels: Tensor, criterion: Criterion) -> None:
         """Train the clinical expert alone."""
         expert = self.clinical.train()
-        optimiser = torch.optim.AdamW(expert.parameters(), lr=0.01, weight_decay=0.1)
-        for _ in range(self._pretraining):
-            optimiser.zero_grad()
-            criterion(expert(clinical), labels).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+        train_alone(expert, lambda: criterion(expert(clinical), labels), self._pretraining)
 
     def shares(self, features: Tensor, packing: Packing, clinical: Tensor) -> dict[str, Tensor]:
         """How much of the decision came from the cells and how much from the table, (n_patients,)."""
