@@ -5,10 +5,12 @@ is shown with a backbone that learned on another cohort of the same kind, of ano
 not those that it is judged on.
 
     lymphoscope synthesize cohorts/strong-1 --test 0 --patients 300 --cells 40 --effect 3 --seed 1
-    python benchmarks/backbone.py cohorts/strong-1 resnet34@fast:evened=false,image_size=64,shrink=1 \\
+    python benchmarks/backbone.py cohorts/strong-1 resnet34@fast:evened=false,cells_per_patient=8 \\
         strong-1.safetensors
-    python benchmarks/results.py --cohort cohorts/strong \\
-        --recipe frozen-resnet34@fast:weights=strong-1.safetensors --learned strong=0.9
+    python benchmarks/results.py --cohort cohorts/strong --learned strong=0.9 \\
+        --recipe frozen-resnet34@fast:shrink=2,weights=strong-1.safetensors
+
+The backbone sees 2 × 2 pixels as one, as the budget `fast` has it, and so must what its features are for.
 """
 
 from __future__ import annotations
