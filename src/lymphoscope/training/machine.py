@@ -55,10 +55,10 @@ def device_named(name: str) -> torch.device:
 def fastest_precision(device: torch.device) -> Precision:
     """bfloat16 where the device is faster with it, by its kind: the same in every process and every run.
 
-    A graphics processor that has it, and a processor that has tiles for it or AMD's AVX-512 instructions
-    (2.1 to 2.6 times faster than single precision as measured). Intel's AVX-512 instructions without tiles
-    were slower, .35 to .52: so that having instructions is not enough. Never by a measurement made here,
-    which on a busy machine would differ from one process to the next, and with it the result.
+    A graphics processor that has it, and a processor that has AMD's AVX-512 instructions for it, which
+    were faster than single precision on those measured (`benchmarks/precision.py`), or tiles, which by their
+    design are and were not at hand. Intel's AVX-512 instructions without tiles were slower. Never by a timing
+    made here: on a busy machine it differs from one process to the next, and with it the result.
     """
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"

@@ -13,7 +13,7 @@ from lymphoscope.models.networks.base import N_CLINICAL, CellNetwork, Criterion
 _AT_ONCE, _SMALLEST = 128, 1e-6
 
 _ITERATIONS = 100
-"""Of the fit of the clinical values alone; a dozen are enough."""
+"""At most, of the fit of the clinical values alone."""
 
 
 def scaled(channels: int, width: float) -> int:
