@@ -66,12 +66,12 @@ from lymphoscope.pipeline.preparation import Prepared, default_cache, prepare
 from network_trials import image_recipes, needs_weights
 from process_memory import watched
 from results_row import code_hash, versions
-from results_table import OPTIMISTIC, Row, Table, check, read, versions_text, write
+from results_table import CLINICAL, OPTIMISTIC, Row, Table, check, read, versions_text, write
 
 HOLDOUT = ("vgg16", "vgg19", "resnet34")
 """Recipes that are measured on a single hold-out, unless all folds are asked for."""
 
-CLINICAL, SINGLE = "clinical", "hold-out"
+SINGLE = "hold-out"
 HOLDOUT_SHARE = 0.4
 """An interval counts those tested by the share of all that were trained on, so that 0.4 of them count as 0.24
 of all and a fifth as 0.16; five folds count as 0.8."""
@@ -274,16 +274,16 @@ def known_rows(options: argparse.Namespace) -> list[Row]:
 def in_order(rows: Iterable[Row], options: argparse.Namespace) -> Table:
     """These rows and those that the table holds besides, by cohort and then as the program lists recipes."""
     rows = list(rows)
-    replaced = {(row.recipe, row.cohort) for row in rows}
-    rows += [row for row in known_rows(options) if (row.recipe, row.cohort) not in replaced]
+    replaced = {(row.recipe, row.cohort, row.tested) for row in rows}
+    rows += [row for row in known_rows(options) if (row.recipe, row.cohort, row.tested) not in replaced]
     cohorts = list(
         dict.fromkeys([*(folder.name for folder in options.cohort), *sorted(r.cohort for r in rows)])
     )
     ladder = [name for _, name in DEFAULT_LADDER]
     order = list(dict.fromkeys([*ladder, *(info.name for info in list_models())]))
 
-    def place(row: Row) -> tuple[int, int, str]:
-        return cohorts.index(row.cohort), order.index(recipe_info(row.recipe).name), row.recipe
+    def place(row: Row) -> tuple[int, int, str, str]:
+        return cohorts.index(row.cohort), order.index(recipe_info(row.recipe).name), row.recipe, row.protocol
 
     return Table(tuple(sorted(rows, key=place)), command_text(options))
 

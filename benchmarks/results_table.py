@@ -33,16 +33,20 @@ _GAP, _FITTED = 0.1, 0.95
 REFERENCE, REFERENCE_CLINICAL = "encoder-mean", "encoder-mean-clinical"
 """What networks are held against, by whether they see the clinical values: a supervised reference."""
 
+CLINICAL = "clinical"
+"""What those are held against that see the clinical values: the same without cells."""
+
 _LEGEND = f"""\
 Balanced accuracy (BA) and AUC of patients that the model had not seen, with 95 % intervals over patients;
 AUC zone: patients with at most 10.47 × 10⁹ lymphocytes/L. Learned: whether the lower end of AUC is above
-the aim of the cohort; of a recipe that sees age and count a yes says little where `clinical`, which sees no
-cells, has one too. Behind: how far the AUC is from that of `{REFERENCE}`, which sees the same cells through
-an encoder that has learned from others, or, of a recipe that sees age, count and sex as well, of
-`{REFERENCE_CLINICAL}`, on the same patients; − is above it. Fitted: BA of the same models on some cells of
-each of their own training patients, who include those that chose and calibrated. Limit: "{BY_HEART}" where
-new patients fall more than {_GAP} behind these, so that more patients may help; else "{STILL_LEARNING}"
-where these are below {_FITTED}, so that longer training may; else "{SOUND}".
+the aim of the cohort. Over clinical: how far the AUC of a recipe that sees age, count and sex is above that
+of `{CLINICAL}`, which sees no cells, on the same patients; where it is not, the cells have added nothing,
+whatever stands under Learned. Behind: how far the AUC is from that of `{REFERENCE}`, which sees the same
+cells through an encoder that has learned from others, or, of a recipe that sees age, count and sex as well,
+of `{REFERENCE_CLINICAL}`, on the same patients; − is above it. Fitted: BA of the same models on some cells
+of each of their own training patients, who include those that chose and calibrated. Limit: "{BY_HEART}"
+where new patients fall more than {_GAP} behind these, so that more patients may help; else
+"{STILL_LEARNING}" where these are below {_FITTED}, so that longer training may; else "{SOUND}".
 Training: summed over folds; for recipes without epochs, fitting and predicting. MB: anonymous memory, all
 together. Epoch: those kept, fold by fold. One alone was chosen, on patients held out within the training
 patients or, of optimistic rows, on the ones that are scored; of several none was chosen: there the
@@ -137,12 +141,19 @@ class Row:
             return BY_HEART
         return SOUND if self.fitted_ba >= _FITTED else STILL_LEARNING
 
-    def behind(self, reference: Row | None) -> float | None:
-        """AUC of the reference above this one's; None where they were not tested on the same photographs."""
-        if reference is None or reference.auc is None or self.auc is None:
+    @property
+    def tested(self) -> str:
+        """Who was, without what else is to know of it; a recipe has one row on a cohort for each."""
+        return self.protocol.partition(",")[0]
+
+    def over(self, rows: Iterable[Row], recipe: str) -> float | None:
+        """AUC above that of a recipe on the same patients and photographs; None where it was not measured."""
+        if self.auc is None:
             return None
-        alike = (self.protocol, self.fingerprint) == (reference.protocol, reference.fingerprint)
-        return reference.auc - self.auc if alike else None
+        own = (recipe, self.cohort, self.protocol, self.fingerprint)
+        alike = (row for row in rows if (row.recipe, row.cohort, row.protocol, row.fingerprint) == own)
+        other = next((row.auc for row in alike), None)
+        return None if other is None else self.auc - other
 
     def line(self) -> str:
         """For the terminal."""
@@ -244,7 +255,7 @@ def check(path: Path) -> list[str]:
     except (OSError, ValueError, TypeError) as error:
         return [f"{source}: {error}"]
     found = [f"{source}: {fault}" for row in table.rows for fault in row.faults()]
-    names = [(row.recipe, row.cohort) for row in table.rows]
+    names = [(row.recipe, row.cohort, row.tested) for row in table.rows]
     found += [f"{source}: {name} stands twice" for name in sorted(set(names)) if names.count(name) > 1]
     if source.read_text(encoding="utf-8") != csv_text(table) or carried != _hash(_body(table.rows)):
         found.append(f"{source}: the rows do not have the hash that it carries")
@@ -261,26 +272,12 @@ def _section(cohort: str, rows: list[Row]) -> str:
         for row in rows
         if row.status == "measured"
     }
-    head = (
-        "Recipe",
-        "Tested",
-        "BA",
-        "AUC",
-        "AUC zone",
-        "Learned",
-        "Behind",
-        "Fitted",
-        "Limit",
-        "Training s",
-        "Wall s",
-        "MB",
-        "Epoch",
-    )
+    head = "Recipe | Tested | BA | AUC | AUC zone | Learned | Over clinical | Behind | Fitted | Limit"
+    head += " | Training s | Wall s | MB | Epoch"
     lines = [f"## {cohort}\n", f"{_contents(rows)} Tested by {'; by '.join(sorted(tested))}.\n"]
-    lines += ["| " + " | ".join(head) + " |", "|---|---|---|---|---|---|--:|--:|---|--:|--:|--:|---|"]
-    references = {row.recipe: row for row in rows if row.recipe in (REFERENCE, REFERENCE_CLINICAL)}
-    lines += ["| " + " | ".join(_cells(row, references)) + " |" for row in rows]
-    return "\n".join([*lines, *_reading(rows, references)]) + "\n"
+    lines += [f"| {head} |", "|---|---|---|---|---|---|--:|--:|--:|---|--:|--:|--:|---|"]
+    lines += ["| " + " | ".join(_cells(row, rows)) + " |" for row in rows]
+    return "\n".join([*lines, *_reading(rows)]) + "\n"
 
 
 def _contents(rows: Iterable[Row]) -> str:
@@ -292,8 +289,9 @@ def _contents(rows: Iterable[Row]) -> str:
     return f"Contents {each}: a plan has several where processors of different kinds painted it."
 
 
-def _reading(rows: Iterable[Row], references: Mapping[str, Row]) -> Iterable[str]:
+def _reading(rows: Sequence[Row]) -> Iterable[str]:
     """How far the recipes on photographs got that begin at random, and what holds the networks back."""
+    references = {row.recipe: row for row in reversed(rows) if row.recipe in _SEEN}  # first: all folds
     honest = [row for row in rows if row.status == "measured" and OPTIMISTIC not in row.protocol]
     ours = [row for row in honest if begins_at_random(row.recipe)]
     found = list(_furthest(ours, references))
@@ -326,7 +324,7 @@ def _furthest(rows: Sequence[Row], references: Mapping[str, Row]) -> Iterable[st
 
 def reference_of(recipe: str) -> str:
     """What a recipe is held against: what sees as much as it does."""
-    sees = recipe == "clinical" or getattr(create_model(recipe), "takes_clinical", False)
+    sees = recipe == CLINICAL or getattr(create_model(recipe), "takes_clinical", False)
     return REFERENCE_CLINICAL if sees else REFERENCE
 
 
@@ -335,10 +333,14 @@ def begins_at_random(recipe: str) -> bool:
     return recipe_info(recipe).cell_input == "images" and create_model(recipe).begins_with() is None
 
 
-def _cells(row: Row, references: Mapping[str, Row]) -> Iterable[str]:
+def _cells(row: Row, rows: Sequence[Row]) -> Iterable[str]:
     if row.status != "measured":
-        return (f"`{row.recipe}`", row.status, *["–"] * 11)
-    behind = row.behind(references.get(reference_of(row.recipe))) if row.learned else None  # trained here
+        return (f"`{row.recipe}`", row.status, *["–"] * 12)
+    over, ahead = None, None
+    if row.learned:  # trained here
+        ahead = row.over(rows, reference := reference_of(row.recipe))
+        beside = reference == REFERENCE_CLINICAL and row.recipe != CLINICAL
+        over = row.over(rows, CLINICAL) if beside else None
     epochs = f"{row.epochs} of {row.of_epochs}" if row.epochs else "–"
     return (
         f"`{row.recipe}`",
@@ -347,7 +349,8 @@ def _cells(row: Row, references: Mapping[str, Row]) -> Iterable[str]:
         row.interval("auc"),
         row.interval("zone_auc"),
         row.learned or "–",
-        "–" if behind is None else f"{behind:+.3f}".replace("-", "−"),
+        _signed(over),
+        _signed(None if ahead is None else -ahead),
         "–" if row.fitted_ba is None else f"{row.fitted_ba:.3f}",
         row.limit or "–",
         f"{row.train_s:.1f}",
@@ -355,6 +358,10 @@ def _cells(row: Row, references: Mapping[str, Row]) -> Iterable[str]:
         f"{row.peak_mb}",
         epochs,
     )
+
+
+def _signed(difference: float | None) -> str:
+    return "–" if difference is None else f"{difference:+.3f}".replace("-", "−")
 
 
 def _cohorts(rows: Iterable[Row]) -> list[str]:

@@ -158,25 +158,59 @@ def test_only_what_was_honestly_trained_and_the_clinical_values_are_judged(
     assert results.judged(row, {"strong": 0.9}).learned == ""
 
 
-def test_networks_are_held_against_the_reference(table_of: ModuleType) -> None:
+def test_networks_are_held_against_the_reference_and_those_that_see_them_against_clinical_values(
+    table_of: ModuleType,
+) -> None:
     numbers = {"status": "measured", "train_s": 1.0, "wall_s": 1.0, "peak_mb": 1, "code": "0"}
     rows = tuple(
         table_of.Row(
             name, "dev", tested, auc=auc, auc_low=auc - 0.1, auc_high=auc, learned=learned, **numbers
         )
         for name, tested, auc, learned in (
+            ("clinical", "5 folds", 0.83, "yes"),
+            ("clinical", "hold-out of 24", 0.86, "yes"),
             (table_of.REFERENCE, "5 folds", 0.976, ""),
             (table_of.REFERENCE_CLINICAL, "5 folds", 0.98, ""),
             ("cnn-enhanced@fast", "5 folds", 0.9, "yes"),
             ("cnn-clinical@fast", "5 folds", 0.9, "yes"),  # sees age and count too
-            ("resnet34@fast", "hold-out of 24", 0.85, "yes"),
+            ("resnet34@fast", "hold-out of 24", 0.85, "yes"),  # other patients than the reference's
         )
     )
-    page = table_of.markdown(table_of.Table(rows, "make"))
-    assert "| yes | +0.076 |" in page and "| yes | +0.080 |" in page and page.count("| +0.") == 2
-    assert "| yes | – |" in page  # other patients
-    repainted = (*rows[:2], replace(rows[2], fingerprint="another"), *rows[3:])
-    assert "+0.076" not in table_of.markdown(table_of.Table(repainted, "make"))
+
+    def said(*of: object) -> list[list[str]]:
+        page = table_of.markdown(table_of.Table(of, "make"))
+        lines = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+        return [[line[0], *line[5:8]] for line in lines]
+
+    assert said(*rows) == [
+        ["| `clinical`", "yes", "–", "+0.150"],
+        ["| `clinical`", "yes", "–", "–"],
+        ["| `encoder-mean`", "–", "–", "–"],
+        ["| `encoder-mean-clinical`", "–", "–", "–"],
+        ["| `cnn-enhanced@fast`", "yes", "–", "+0.076"],
+        ["| `cnn-clinical@fast`", "yes", "+0.070", "+0.080"],
+        ["| `resnet34@fast`", "yes", "−0.010", "–"],
+    ]
+    repainted = replace(rows[4], fingerprint="another")
+    assert said(*rows[:4], repainted)[-1] == ["| `cnn-enhanced@fast`", "yes", "–", "–"]
+
+
+def test_one_recipe_may_stand_once_for_each_way_of_testing(
+    made: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table_of: ModuleType
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import results
+
+    (tmp_path / "networks.csv").write_bytes(made[0].read_bytes())
+    options = [each.replace("cnn-clinical", "clinical") for each in made[1]]
+    for more in ([], ["--hold-out"]):
+        assert results.main([*options, *more, "--out", str(tmp_path / "networks")]) == 0
+    rows = table_of.read(tmp_path / "networks.csv")[0].rows
+    assert [row.protocol for row in rows if row.recipe == "clinical"] == ["2 folds", "hold-out of 10"]
+    assert table_of.check(tmp_path / "networks.md") == []
+    twice = table_of.Table((*rows, rows[0]), "make")
+    table_of.write(tmp_path / "networks", twice)
+    assert any("stands twice" in fault for fault in table_of.check(tmp_path / "networks.md"))
 
 
 def test_what_holds_networks_back_is_said_below_each_cohort(table_of: ModuleType) -> None:

@@ -16,13 +16,17 @@ from lymphoscope.models.image_networks import begin_network
 from lymphoscope.models.networks.base import CellNetwork, create_network, load_backbone
 from lymphoscope.training.weights import read_weights
 
-WITH_BACKBONE = ("resnet18", "resnet34", "frozen-resnet34", "vgg16", "vgg19")
+PLAIN = "-plain"
+"""After the name of a VGG: without batch normalisation."""
+
+WITH_BACKBONE = ("resnet18", "resnet34", "frozen-resnet34", "vgg16", "vgg19", f"vgg16{PLAIN}")
 WIDTH = 0.1
 
 
-def build(name: str, width: float = WIDTH, seed: int = 0) -> CellNetwork:
+def build(name: str, width: float = WIDTH, seed: int = 0, image_size: int = 32) -> CellNetwork:
     torch.manual_seed(seed)
-    return create_network(name, width, 32)
+    options = {"batch_norm": False} if name.endswith(PLAIN) else {}
+    return create_network(name.removesuffix(PLAIN), width, image_size, options)
 
 
 def backbone_state(network: CellNetwork) -> dict[str, Tensor]:
@@ -48,14 +52,15 @@ def checkpoint(name: str, width: float = WIDTH) -> dict[str, Tensor]:
         ("resnet18", 120, 11_689_512 - 513_000),
         ("resnet34", 216, 21_797_672 - 513_000),
         ("frozen-resnet34", 216, 21_797_672 - 513_000),
-        ("vgg16", 26, 138_357_544 - 123_642_856),
-        ("vgg19", 32, 143_667_240 - 123_642_856),
+        ("vgg16", 91, 138_365_992 - 123_642_856),
+        ("vgg19", 112, 143_678_248 - 123_642_856),
+        (f"vgg16{PLAIN}", 26, 138_357_544 - 123_642_856),
+        (f"vgg19{PLAIN}", 32, 143_667_240 - 123_642_856),
     ],
 )
 def test_backbones_have_the_published_keys_and_size(name: str, n_keys: int, n_parameters: int) -> None:
     with torch.device("meta"):
-        network = create_network(name)
-        state = backbone_state(network)
+        state = backbone_state(build(name, 1.0, image_size=112))
     assert len(state) == n_keys
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     assert sum(v.numel() for k, v in state.items() if not k.endswith(buffers)) == n_parameters
@@ -80,16 +85,27 @@ def test_backbones_have_the_published_keys_and_size(name: str, n_keys: int, n_pa
             "vgg16",
             {
                 "features.0.weight": (64, 3, 3, 3),
+                "features.1.running_var": (64,),
+                "features.14.bias": (256,),
+                "features.15.num_batches_tracked": (),
+                "features.40.weight": (512, 512, 3, 3),
+            },
+        ),
+        (
+            f"vgg16{PLAIN}",
+            {
+                "features.0.weight": (64, 3, 3, 3),
                 "features.10.bias": (256,),
                 "features.28.weight": (512, 512, 3, 3),
             },
         ),
-        ("vgg19", {"features.34.weight": (512, 512, 3, 3), "features.16.weight": (256, 256, 3, 3)}),
+        ("vgg19", {"features.49.weight": (512, 512, 3, 3), "features.50.running_mean": (512,)}),
+        (f"vgg19{PLAIN}", {"features.34.weight": (512, 512, 3, 3), "features.16.weight": (256, 256, 3, 3)}),
     ],
 )
 def test_keys_carry_the_published_shapes(name: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
     with torch.device("meta"):
-        state = backbone_state(create_network(name))
+        state = backbone_state(build(name, 1.0, image_size=112))
     assert {key: tuple(state[key].shape) for key in shapes} == shapes
 
 
@@ -190,10 +206,20 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing(state: ob
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
 
-def test_vgg_with_batch_normalisation_is_not_vgg() -> None:
-    came = checkpoint("vgg16") | {"features.1.running_mean": torch.ones(6)}
-    with pytest.raises(InputError, match=r"not of this backbone: features\.1\.running_mean"):
-        load_backbone(build("vgg16"), came)
+@pytest.mark.parametrize(
+    ("own", "came", "words"),
+    [
+        (
+            "vgg16",
+            f"vgg16{PLAIN}",
+            r"missing: features\.1\.weight.*not of this backbone: features\.2\.weight",
+        ),
+        (f"vgg16{PLAIN}", "vgg16", r"not of this backbone: features\.1\.weight"),
+    ],
+)
+def test_weights_with_and_without_batch_normalisation_are_told_apart(own: str, came: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        load_backbone(build(own), checkpoint(came))
 
 
 @pytest.mark.parametrize("name", ["unet-encoder", "cnn-clinical", "mobilenet-image", "cnn-attention"])
@@ -230,7 +256,7 @@ def test_a_vgg_takes_scale_and_bias_from_the_first_cells_it_sees() -> None:
     """Before, what all cells have in common drowns what sets them apart."""
     images = torch.randn(48, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     clinical = torch.zeros(48, 3)
-    network = build("vgg16", 0.25).eval()
+    network = build(f"vgg16{PLAIN}", 0.25).eval()
     told_apart = []
     for _ in range(2):
         with torch.inference_mode():
@@ -245,9 +271,10 @@ def test_a_vgg_takes_scale_and_bias_from_the_first_cells_it_sees() -> None:
 
 
 def test_weights_that_are_brought_stay_as_they_are(tmp_path: Path) -> None:
-    safetensors.torch.save_file(checkpoint("vgg16"), tmp_path / "vgg16.safetensors")
-    assert begin_network(lambda _: build("vgg16"), None, 0)[0].looks_first
-    network, _ = begin_network(lambda _: build("vgg16"), str(tmp_path / "vgg16.safetensors"), 0)
+    name = f"vgg16{PLAIN}"
+    safetensors.torch.save_file(checkpoint(name), tmp_path / "vgg16.safetensors")
+    assert begin_network(lambda _: build(name), None, 0)[0].looks_first
+    network, _ = begin_network(lambda _: build(name), str(tmp_path / "vgg16.safetensors"), 0)
     assert not network.looks_first
 
 

@@ -1,13 +1,14 @@
-"""VGG16 and VGG19 without batch normalisation (Simonyan & Zisserman 2015, table 1, columns D and E).
+"""VGG16 and VGG19 (Simonyan & Zisserman 2015, table 1, columns D and E).
 
-Keys and shapes are those of torchvision's public checkpoints of vgg16 and vgg19, `features.0.weight` and on.
-Their three dense layers of 4096, 4096 and 1000 make way for a global average and the dense layers of
-Collin & Le Chenadec.
+Keys and shapes are those of torchvision's public checkpoints, `features.0.weight` and on: of vgg16_bn and
+vgg19_bn, which have a batch normalisation after every convolution (Ioffe & Szegedy 2015), or with
+`batch_norm` false of vgg16 and vgg19, which have none. Their three dense layers of 4096, 4096 and 1000 make
+way for a global average and the dense layers of Collin & Le Chenadec.
 
-Begun at random as they are, all photographs look alike to the last layer: through so many layers without
-normalisation what they have in common grows beside what sets them apart, and ten patients are not learned by
-heart in a hundred steps. So every convolution takes its scale and its bias from some cells of the training
-patients (Salimans & Kingma 2016, arXiv:1602.07868, equation 6), unless weights are brought.
+Without normalisation, and begun at random, what all photographs have in common grows from layer to layer
+beside what sets them apart. There every convolution takes its scale and its bias from some cells of the
+training patients (Salimans & Kingma 2016, arXiv:1602.07868, equation 6), unless weights are brought; that
+holds at the start only, and in some ten steps of Adam the common part has grown again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _LOOKED_AT = 32
 _SMALLEST = 1e-5
 
 
-class VggNetwork(BackboneNetwork):
+class PlainVgg(BackboneNetwork):
     """Convolutions that give every channel mean 0 and deviation 1 over some cells before training."""
 
     looks_first = True
@@ -45,27 +46,41 @@ class VggNetwork(BackboneNetwork):
 
 
 @network("vgg16")
-def vgg16(width: float, _image_size: int) -> CellNetwork:
-    """Thirteen convolutions."""
-    return _vgg((2, 2, 3, 3, 3), width)
+def vgg16(width: float, _image_size: int, *, batch_norm: bool = True) -> CellNetwork:
+    """Thirteen convolutions.
+
+    Parameters
+    ----------
+    batch_norm : each has a batch normalisation after it, as in torchvision's vgg16_bn; false for vgg16.
+    """
+    return _vgg((2, 2, 3, 3, 3), width, batch_norm)
 
 
 @network("vgg19")
-def vgg19(width: float, _image_size: int) -> CellNetwork:
-    """Sixteen convolutions."""
-    return _vgg((2, 2, 4, 4, 4), width)
+def vgg19(width: float, _image_size: int, *, batch_norm: bool = True) -> CellNetwork:
+    """Sixteen convolutions.
+
+    Parameters
+    ----------
+    batch_norm : each has a batch normalisation after it, as in torchvision's vgg19_bn; false for vgg19.
+    """
+    return _vgg((2, 2, 4, 4, 4), width, batch_norm)
 
 
-def _vgg(depths: tuple[int, ...], width: float) -> CellNetwork:
+def _vgg(depths: tuple[int, ...], width: float, batch_norm: bool) -> CellNetwork:
     """3 × 3 convolutions with ReLU, `depths` of them at each of five sizes, max-pooling after each size."""
     layers: list[nn.Module] = []
     inputs = 3
     for depth, channels in zip(depths, _CHANNELS, strict=True):
         outputs = scaled(channels, width)
         for _ in range(depth):
-            layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True)]
+            layers.append(nn.Conv2d(inputs, outputs, 3, padding=1))
+            if batch_norm:
+                layers.append(nn.BatchNorm2d(outputs))
+            layers.append(nn.ReLU(inplace=True))
             inputs = outputs
         layers.append(nn.MaxPool2d(2))
     backbone = nn.Sequential(*layers)
     initialise_convolutions(backbone)
-    return VggNetwork(backbone, inputs, width, prefix="features.")
+    kind = BackboneNetwork if batch_norm else PlainVgg
+    return kind(backbone, inputs, width, prefix="features.")
