@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from lymphoscope.cohort.bags import spread_rows
 from lymphoscope.training.augmentation import orientations, prepare
+from lymphoscope.training.frozen import frozen_features, remembers
 from lymphoscope.training.packing import Packing, segment_sum
 from lymphoscope.training.settings import Pooling, TrainingSettings
 
@@ -101,25 +101,24 @@ def predict_features(
 ) -> Tensor:
     """What a batch of cells gives: features where the unit is the patient, logits where it is the cell."""
     out: list[Tensor] = []
+
+    def given_by(images: Tensor, clinical: Tensor) -> Tensor:
+        if images.dtype == torch.uint8 and remembers(network):
+            features = frozen_features(network, images, settings.normalisation, device)
+            return features if settings.unit == "patient" else network.head(features, clinical)
+        if images.dtype == torch.uint8:
+            images = prepare(images, settings.normalisation)
+        return network.features(images, clinical) if settings.unit == "patient" else network(images, clinical)
+
     for start in range(0, len(rows), batch_size):
         part = slice(start, start + batch_size)
         cells = data.at(rows[part], device)
         clinical = data.clinical[torch.from_numpy(patient_of_row[part])].to(device)
-        given = [
-            (network.features if settings.unit == "patient" else network)(images, clinical)
-            for images in _versions(cells, settings, versions)
-        ]
+        turned = orientations(cells, versions) if cells.dtype == torch.uint8 else [cells]  # type: ignore[arg-type]
+        given = [given_by(each, clinical) for each in turned]
         more_places = settings.unit == "patient" and getattr(network, "by_place", False)
         out.append(torch.cat(given, dim=1) if more_places else torch.stack(given).mean(0))
     return torch.cat(out)
-
-
-def _versions(cells: Tensor, settings: TrainingSettings, versions: int) -> Iterator[Tensor]:
-    if cells.dtype != torch.uint8:
-        yield cells
-        return
-    for turned in orientations(cells, versions):  # type: ignore[arg-type]
-        yield prepare(turned, settings.normalisation)
 
 
 def pool(margin: npt.NDArray[np.float64], counts: IntArray, pooling: Pooling) -> npt.NDArray[np.float64]:
