@@ -39,7 +39,8 @@ class ImageClassifier(NetworkClassifier):
     options : of the network, by name; a recipe may set each like a parameter of its own.
     image_size : side in pixels of the centre of each photograph that it sees.
     shrink : squares of so many pixels are averaged into one before, so that it sees the same at less cost.
-    segmented : what is not the cell is painted over before the network sees it.
+    segmented : what is not the cell is painted over before the network sees it. This and `stain` are done by
+        `pipeline.preparation.Prepared.bags_for`; bags made otherwise must come so already.
     stain : "normalised" brings light and the hue of the stain to those of a reference before the network sees
         the cells, patient by patient, and leaves how much stain there is; "as-is" changes nothing.
     evened : every channel of every photograph is given the same mean and deviation before, so that light and
