@@ -249,7 +249,7 @@ def asked(options: argparse.Namespace) -> list[tuple[str, Path, bool]]:
             )
             continue
         found.append((row.recipe, folders[row.cohort], row.protocol.startswith(SINGLE)))
-    return found
+    return list(dict.fromkeys(found))
 
 
 def on_encoder(recipe: str, encoder: str) -> str:

@@ -40,8 +40,9 @@ _LEGEND = f"""\
 Balanced accuracy (BA) and AUC of patients that the model had not seen, with 95 % intervals over patients;
 AUC zone: patients with at most 10.47 × 10⁹ lymphocytes/L. Learned: whether the lower end of AUC is above
 the aim of the cohort. Over clinical: how far the AUC of a recipe that sees age, count and sex is above that
-of `{CLINICAL}`, which sees no cells, on the same patients; where it is not, the cells have added nothing,
-whatever stands under Learned. Behind: how far the AUC is from that of `{REFERENCE}`, which sees the same
+of `{CLINICAL}`, which sees no cells, on the same patients; where it is not, nothing shows that the cells have
+added anything, whatever stands under Learned; small differences are chance, and of recipes that join the
+verdicts of others none is given. Behind: how far the AUC is from that of `{REFERENCE}`, which sees the same
 cells through an encoder that has learned from others, or, of a recipe that sees age, count and sex as well,
 of `{REFERENCE_CLINICAL}`, on the same patients; − is above it. Fitted: BA of the same models on some cells
 of each of their own training patients, who include those that chose and calibrated. Limit: "{BY_HEART}"
@@ -302,7 +303,7 @@ def _reading(rows: Sequence[Row]) -> Iterable[str]:
         "the networks of which it is known:\n"
     )
     for limit, remedy in _REMEDIES.items():
-        names = ", ".join(f"`{row.recipe}`" for row in ours if row.limit == limit)
+        names = ", ".join(dict.fromkeys(f"`{row.recipe}`" for row in ours if row.limit == limit))
         if names:
             yield f"- {limit} ({remedy}): {names}"
 
@@ -336,11 +337,10 @@ def begins_at_random(recipe: str) -> bool:
 def _cells(row: Row, rows: Sequence[Row]) -> Iterable[str]:
     if row.status != "measured":
         return (f"`{row.recipe}`", row.status, *["–"] * 12)
-    over, ahead = None, None
-    if row.learned:  # trained here
-        ahead = row.over(rows, reference := reference_of(row.recipe))
-        beside = reference == REFERENCE_CLINICAL and row.recipe != CLINICAL
-        over = row.over(rows, CLINICAL) if beside else None
+    reference = reference_of(row.recipe)
+    beside = reference == REFERENCE_CLINICAL and row.recipe != CLINICAL
+    over = row.over(rows, CLINICAL) if beside else None
+    ahead = row.over(rows, reference) if row.learned else None  # trained here
     epochs = f"{row.epochs} of {row.of_epochs}" if row.epochs else "–"
     return (
         f"`{row.recipe}`",

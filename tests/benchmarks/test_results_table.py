@@ -186,13 +186,17 @@ def test_networks_are_held_against_the_reference_and_those_that_see_them_against
         ["| `clinical`", "yes", "–", "+0.150"],
         ["| `clinical`", "yes", "–", "–"],
         ["| `encoder-mean`", "–", "–", "–"],
-        ["| `encoder-mean-clinical`", "–", "–", "–"],
+        ["| `encoder-mean-clinical`", "–", "+0.150", "–"],
         ["| `cnn-enhanced@fast`", "yes", "–", "+0.076"],
         ["| `cnn-clinical@fast`", "yes", "+0.070", "+0.080"],
         ["| `resnet34@fast`", "yes", "−0.010", "–"],
     ]
     repainted = replace(rows[4], fingerprint="another")
     assert said(*rows[:4], repainted)[-1] == ["| `cnn-enhanced@fast`", "yes", "–", "–"]
+
+
+def options_cohort(made: tuple[Path, list[str]]) -> list[Path]:
+    return [Path(made[1][made[1].index("--cohort") + 1])]
 
 
 def test_one_recipe_may_stand_once_for_each_way_of_testing(
@@ -205,9 +209,18 @@ def test_one_recipe_may_stand_once_for_each_way_of_testing(
     options = [each.replace("cnn-clinical", "clinical") for each in made[1]]
     for more in ([], ["--hold-out"]):
         assert results.main([*options, *more, "--out", str(tmp_path / "networks")]) == 0
+    assert table_of.check(tmp_path / "networks.md") == []
     rows = table_of.read(tmp_path / "networks.csv")[0].rows
     assert [row.protocol for row in rows if row.recipe == "clinical"] == ["2 folds", "hold-out of 10"]
-    assert table_of.check(tmp_path / "networks.md") == []
+    again = Namespace(recipe=None, again=True, cohort=options_cohort(made), out=tmp_path / "networks")
+    assert [(recipe, single) for recipe, _, single in results.asked(again)] == [
+        ("clinical", False),
+        ("clinical", True),
+        ("cnn-clinical@smoke", False),
+    ]
+    other = replace(rows[0], protocol="3 folds", key="")
+    table_of.write(tmp_path / "networks", table_of.Table((*rows, other), "make"))
+    assert len(results.asked(again)) == 3, "measured once, however many ways it was tested before"
     twice = table_of.Table((*rows, rows[0]), "make")
     table_of.write(tmp_path / "networks", twice)
     assert any("stands twice" in fault for fault in table_of.check(tmp_path / "networks.md"))

@@ -159,6 +159,16 @@ def test_arrays_of_another_recipe_are_refused(bundle: Path) -> None:
         load_bundle(bundle)
 
 
+def test_arrays_of_a_network_that_was_built_otherwise_are_refused(tmp_path: Path) -> None:
+    """As of VGG kept without batch normalisation by a version that knew no other."""
+    bags, y = example_bags(18, image_size=32)
+    model = create_model("vgg16@smoke", image_size=32, width=0.05, batch_norm=False).fit(bags, y)
+    save_bundle(Bundle("vgg16", model, (), {}), tmp_path / "model")
+    _edit(tmp_path / "model", lambda d: d["parameters"].update(options=None), sign=True)
+    with pytest.raises(BundleError, match=r"no state of recipe vgg16.*RuntimeError.* …\).*Fit the model"):
+        load_bundle(tmp_path / "model")
+
+
 def test_a_file_that_is_no_safetensors_is_refused(bundle: Path) -> None:
     data = b"\x80\x04cos\nsystem\n."
     (bundle / ARRAYS).write_bytes(data)

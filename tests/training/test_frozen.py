@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from lymphoscope.models.headed_network import headed
 from lymphoscope.models.networks.base import CellNetwork, create_network
 from lymphoscope.training import frozen
 from lymphoscope.training.augmentation import IMAGENET, Normalisation, prepare
-from lymphoscope.training.frozen import frozen_features, remembers
+from lymphoscope.training.frozen import Remembered, remembers
 from lymphoscope.training.prediction import CellData, predict_logits
 from lymphoscope.training.settings import TrainingSettings
 
@@ -47,7 +48,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @torch.inference_mode()
 def seen(of: CellNetwork, images: Tensor, normalisation: Normalisation = IMAGENET) -> Tensor:
-    return frozen_features(of, images, normalisation, CPU)
+    return Remembered(of, normalisation, CPU).features(images)
 
 
 def test_they_are_the_networks_own() -> None:
@@ -84,7 +85,7 @@ def test_other_weights_and_another_scale_give_others(looks: list[int]) -> None:
 def test_what_takes_too_much_room_is_forgotten(looks: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     one = seen(network(), IMAGES[:1]).nbytes
     monkeypatch.setattr(frozen, "_ROOM", 3 * one)
-    for part in (IMAGES[1:3], IMAGES[3:5], IMAGES[3:5], IMAGES[:1], IMAGES[:5]):
+    for part in (IMAGES[1:3], IMAGES[3:5], IMAGES[3:5], IMAGES[:1], IMAGES[:5], IMAGES[10:15]):
         torch.testing.assert_close(seen(network(), part), seen(network(), part))
         assert len(frozen._known) <= 3
 
@@ -95,6 +96,19 @@ def test_only_features_that_follow_from_what_is_frozen_are_remembered() -> None:
     scaled = network()
     scaled.looks_first = True  # a scale from training cells
     assert not remembers(scaled)
+    torch.manual_seed(0)
+    assert remembers(headed(create_network("frozen-resnet34", 0.1, 64), 64, "deepsets", 0.1, "none"))
+    by_place = headed(create_network("frozen-resnet34", 0.1, 64), 64, "logitmap", 0.1, "none")
+    assert by_place.by_place and not remembers(by_place)  # its features are those of every place
+
+
+def test_more_threads_and_another_kind_of_network_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = network()
+    contents = {frozen._content(of, IMAGENET, CPU), frozen._content(of, IMAGENET, torch.device("meta"))}
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 17)
+    contents.add(frozen._content(of, IMAGENET, CPU))
+    of.__class__ = type("Another", (type(of),), {})
+    assert len(contents | {frozen._content(of, IMAGENET, CPU)}) == 4
 
 
 @pytest.mark.parametrize("unit", ["cell", "patient"])

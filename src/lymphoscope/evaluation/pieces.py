@@ -23,7 +23,7 @@ from lymphoscope.models.base import BagClassifier
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the meaning of a piece's arrays changes."""
 
 _BLOCK = 1 << 16

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata as packages
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ FORMAT = "lymphoscope model bundle"
 DOCUMENT = "model.json"
 ARRAYS = "model.safetensors"
 REFITS = "refits.safetensors"
+_SHOWN = 200
+"""Characters at most of what a library said."""
+
 _LARGEST_DOCUMENT = 16 * 2**20
 _REFIT_KINDS = {"n": int, "recipe": str, "parameters": dict}
 _REFIT = "Fit the model again with this version, or install the version that made it."
@@ -155,10 +159,12 @@ def _restored(file: Path, recipe: str, parameters: dict[str, Any], state: State)
         return model.load_state(state)
     except InputError as error:
         raise BundleError(f"{file.parent / DOCUMENT}: {error} {_REFIT}") from error
-    except (KeyError, ValueError, TypeError, IndexError) as error:
+    except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
+        said = shorten(
+            f"{type(error).__name__}: {error}", _SHOWN, placeholder=" …"
+        )  # torch names every tensor
         raise BundleError(
-            f"{file}: holds no state of recipe {recipe} as this version knows it "
-            f"({type(error).__name__}: {error}). {_REFIT}"
+            f"{file}: holds no state of recipe {recipe} as this version knows it ({said}). {_REFIT}"
         ) from error
 
 

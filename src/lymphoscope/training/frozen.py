@@ -25,35 +25,62 @@ _known: dict[bytes, Tensor] = {}
 
 
 def remembers(network: Any) -> bool:
-    """Whether the features of a network follow from what is frozen in it alone, and so may be remembered.
+    """Whether the features of a network follow from what is frozen in it alone, and take little room.
 
-    Those that take a scale from some training cells give others in every fold.
+    Those that take a scale from some training cells are others in every fold, and those of all places of a
+    map are many.
     """
-    return bool(network.frozen_features and not network.looks_first)
+    return bool(network.frozen_features and not network.looks_first and not network.by_place)
 
 
-def frozen_features(
-    network: Any, images: Tensor, normalisation: Normalisation, device: torch.device
-) -> Tensor:
-    """Features (n, d) on `device` of uint8 images (n, S, S, 3), of a network that `remembers` allows."""
-    own = _content(network, normalisation, device)
-    keys = [hashlib.blake2b(own + cell.tobytes(), digest_size=16).digest() for cell in images.cpu().numpy()]
-    new = {key: row for row, key in enumerate(keys) if key not in _known}
-    found = {key: _known[key] for key in keys if key in _known}
-    for start in range(0, len(new), _AT_ONCE):
-        some = list(new.items())[start : start + _AT_ONCE]
+class Remembered:
+    """The features of a network that `remembers` allows.
+
+    Parameters
+    ----------
+    normalisation : of the cells.
+    device : that the network is on.
+    """
+
+    def __init__(self, network: Any, normalisation: Normalisation, device: torch.device) -> None:
+        self._network, self._normalisation, self._device = network, normalisation, device
+        self._content = _content(network, normalisation, device)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(n, d) on the device, of uint8 images (n, S, S, 3)."""
+        keys = [
+            hashlib.blake2b(self._content + cell.tobytes(), digest_size=16).digest()
+            for cell in images.cpu().numpy()
+        ]
+        found = {key: _known[key] for key in keys if key in _known}
+        new = {key: row for row, key in enumerate(keys) if key not in found}
+        for start in range(0, len(new), _AT_ONCE):
+            some = dict(list(new.items())[start : start + _AT_ONCE])
+            given = self._group(images[list(some.values())])
+            found |= {key: each.clone() for key, each in zip(some, given, strict=False)}
+        _remember({key: found[key] for key in new})
+        return torch.stack([found[key] for key in keys]).to(self._device)
+
+    def _group(self, images: Tensor) -> Tensor:
+        """Of a few cells and what fills up their group, (`_AT_ONCE`, d), on the CPU."""
         filled = images.new_zeros((_AT_ONCE, *images.shape[1:]))
-        filled[: len(some)] = images[[row for _, row in some]]
-        clinical = torch.zeros(_AT_ONCE, 3, device=device)  # features of frozen networks do not see them
-        given = network.features(prepare(filled.to(device), normalisation), clinical).cpu()
-        found |= {key: given[i].clone() for i, (key, _) in enumerate(some)}
-    _remember({key: found[key] for key in new})
-    return torch.stack([found[key] for key in keys]).to(device)
+        filled[: len(images)] = images
+        clinical = torch.zeros(
+            _AT_ONCE, 3, device=self._device
+        )  # features of frozen networks do not see them
+        with torch.autocast(self._device.type, enabled=False):
+            given: Tensor = self._network.features(
+                prepare(filled.to(self._device), self._normalisation), clinical
+            )
+        return given.cpu()
 
 
 def _remember(new: dict[bytes, Tensor]) -> None:
+    """All features have the same type; so many as there is room for."""
+    if not new:
+        return
     size = sum(each.nbytes for each in new.values())
-    if size + sum(each.nbytes for each in _known.values()) > _ROOM:
+    if size + len(_known) * (size // len(new)) > _ROOM:
         _known.clear()
     if size <= _ROOM:
         _known.update(new)
@@ -61,7 +88,8 @@ def _remember(new: dict[bytes, Tensor]) -> None:
 
 def _content(network: Any, normalisation: Normalisation, device: torch.device) -> bytes:
     """What the features of a cell follow from, besides the cell."""
-    digest = hashlib.blake2b(f"{normalisation} {device} {torch.get_num_threads()}".encode(), digest_size=16)
+    made_by = f"{type(network).__qualname__} {normalisation} {device} {torch.get_num_threads()}"
+    digest = hashlib.blake2b(made_by.encode(), digest_size=16)
     frozen = [(name, each) for name, each in network.named_parameters() if not each.requires_grad]
     for name, tensor in (*frozen, *network.named_buffers()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())

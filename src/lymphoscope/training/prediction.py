@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lymphoscope.cohort.bags import spread_rows
 from lymphoscope.training.augmentation import orientations, prepare
-from lymphoscope.training.frozen import frozen_features, remembers
+from lymphoscope.training.frozen import Remembered, remembers
 from lymphoscope.training.packing import Packing, segment_sum
 from lymphoscope.training.settings import Pooling, TrainingSettings
 
@@ -101,12 +101,16 @@ def predict_features(
 ) -> Tensor:
     """What a batch of cells gives: features where the unit is the patient, logits where it is the cell."""
     out: list[Tensor] = []
+    photographs = data.cells.dtype == torch.uint8
+    known = (
+        Remembered(network, settings.normalisation, device) if photographs and remembers(network) else None
+    )
 
     def given_by(images: Tensor, clinical: Tensor) -> Tensor:
-        if images.dtype == torch.uint8 and remembers(network):
-            features = frozen_features(network, images, settings.normalisation, device)
+        if known is not None:
+            features = known.features(images)
             return features if settings.unit == "patient" else network.head(features, clinical)
-        if images.dtype == torch.uint8:
+        if photographs:
             images = prepare(images, settings.normalisation)
         return network.features(images, clinical) if settings.unit == "patient" else network(images, clinical)
 
@@ -114,7 +118,7 @@ def predict_features(
         part = slice(start, start + batch_size)
         cells = data.at(rows[part], device)
         clinical = data.clinical[torch.from_numpy(patient_of_row[part])].to(device)
-        turned = orientations(cells, versions) if cells.dtype == torch.uint8 else [cells]  # type: ignore[arg-type]
+        turned = orientations(cells, versions) if photographs else [cells]  # type: ignore[arg-type]
         given = [given_by(each, clinical) for each in turned]
         more_places = settings.unit == "patient" and getattr(network, "by_place", False)
         out.append(torch.cat(given, dim=1) if more_places else torch.stack(given).mean(0))

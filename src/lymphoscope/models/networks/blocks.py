@@ -39,8 +39,9 @@ def pooled_block(inputs: int, outputs: int) -> list[nn.Module]:
 def initialise_convolutions(module: nn.Module) -> None:
     """Weights of all convolutions with the variance 2 / fan-in of He et al. 2015 (equation 10), bias 0.
 
-    Not with 2 / fan-out, as is usual for these backbones: without batch normalisation (VGG) the signal would
-    shrink by √(3 / 512) on its way through the layers, and small batches are then learned less reliably.
+    Not with 2 / fan-out, as is usual for these backbones: without batch normalisation (VGG can be had so) the
+    signal would shrink by √(3 / 512) on its way through the layers, and small batches are then learned less
+    reliably.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):

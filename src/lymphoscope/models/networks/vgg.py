@@ -7,8 +7,8 @@ way for a global average and the dense layers of Collin & Le Chenadec.
 
 Without normalisation, and begun at random, what all photographs have in common grows from layer to layer
 beside what sets them apart. There every convolution takes its scale and its bias from some cells of the
-training patients (Salimans & Kingma 2016, arXiv:1602.07868, equation 6), unless weights are brought; that
-holds at the start only, and in some ten steps of Adam the common part has grown again.
+training patients (Salimans & Kingma 2016, arXiv:1602.07868, equation 6), unless weights are brought. Nothing
+holds that while they are trained, and how well they learn hangs on the rate.
 """
 
 from __future__ import annotations
