@@ -82,7 +82,7 @@ def test_other_weights_and_another_scale_give_others(looks: list[int]) -> None:
     assert len(looks) == 4
 
 
-def test_what_takes_too_much_room_is_forgotten(looks: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_takes_too_much_room_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     one = seen(network(), IMAGES[:1]).nbytes
     monkeypatch.setattr(frozen, "_ROOM", 3 * one)
     for part in (IMAGES[1:3], IMAGES[3:5], IMAGES[3:5], IMAGES[:1], IMAGES[:5], IMAGES[10:15]):
