@@ -121,11 +121,11 @@ class Trials:
         store = open_store(cohort, cache, jobs=jobs)
         model = image_model(recipe, augmentation="flips")
         bags = image_bags(cohort, store, model.image_size)
-        self.once_s = time.perf_counter() - began
         self.y = cohort.patients.label.astype(np.int64)
         self.model = model
         self.settings = replace(as_one_epoch(settings_of(model), 1), cells_per_patient=None)
-        self.data = cell_data(replace_missing(bags), model.image_size)
+        self.data = cell_data(replace_missing(bags), model)
+        self.once_s = time.perf_counter() - began
         self.owner = torch.from_numpy(bags.patient_of_cell)
         self.loader = usual_loader(
             [str(root / path) for path in cohort.images], self.settings, model.image_size
@@ -190,7 +190,7 @@ def main() -> None:
     rows = {name: median(each[name] for each in rounds) for name in works}
     batches = median(each["batches, usual"] / each["batches, store"] for each in rounds)
     epoch = median(each["epoch, usual"] / each["epoch, store"] for each in rounds)
-    print(f"\n{options.cells} photographs; store filled and crops cut once: {trials.once_s:.2f} s\n")
+    print(f"\n{options.cells} photographs; store filled, crops cut and evened once: {trials.once_s:.2f} s\n")
     print(f"{'':32}{'seconds':>9}{'images/s':>10}")
     for name, seconds in rows.items():
         what = name if name.startswith("batches") else f"{name} ({options.recipe})"

@@ -3,7 +3,7 @@
 Every try is a process of its own that fits a recipe with a checkpoint and gets SIGKILL at a moment drawn
 evenly from all its epochs, within which it falls anywhere; then a second process takes up the checkpoint.
 Compared are all weights, the calibration and the curves, bit for bit (`kill_resume.py` does so with whole
-runs).
+runs); and the second process must train the epochs that were missing, no more.
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/kill_training.py --kills 20
 """
@@ -26,8 +26,17 @@ from safetensors.numpy import load_file, save_file
 
 from lymphoscope.files import write_json
 from network_trials import bags_of, image_model, random_crops
+from results_row import code_hash
 
 PATIENTS, CELLS = 24, 12
+RECIPES = [
+    "cnn-clinical@fast:members=2",
+    "mixture-of-experts-paper@fast",
+    "cnn-clinical-pooled@fast",
+    "cnn-enhanced@fast",
+    "vgg16@fast",
+]
+"""With snapshots, several members, experts that begin trained, averaged weights, and a large network."""
 
 
 def fit(recipe: str, folder: Path, crops: Path, epochs: int, side: int) -> None:
@@ -63,12 +72,12 @@ def epoch_ends(folder: Path) -> list[float]:
     return [float(line) for line in (folder / "epochs").read_text().splitlines()]
 
 
-def finished(recipe: str, folder: Path, crops: Path, epochs: int, side: int) -> float:
-    """Train to the end; seconds of an epoch."""
+def finished(recipe: str, folder: Path, crops: Path, epochs: int, side: int) -> list[float]:
+    """Train to the end; when all epochs ended."""
     process = start(recipe, folder, crops, epochs, side)
     if process.wait():
         raise SystemExit(f"{recipe}: exit code {process.returncode}")
-    return float(np.median(np.diff(epoch_ends(folder)))) if len(epoch_ends(folder)) > 1 else 0.0
+    return epoch_ends(folder)
 
 
 def killed(process: subprocess.Popen[bytes], folder: Path, moment: float, epoch_s: float) -> bool:
@@ -105,40 +114,48 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    recipes = options.recipe or ["cnn-clinical", "mobilenet-clinical", "cnn-clinical-pooled", "cnn-enhanced"]
+    recipes = options.recipe or RECIPES
     rng = np.random.default_rng(options.seed)
     rows: list[dict[str, Any]] = []
-    print(f"load average {os.getloadavg()[0]:.1f}, recipes {', '.join(recipes)}", flush=True)
+    print(
+        f"code {code_hash()}, load average {os.getloadavg()[0]:.1f}, recipes {', '.join(recipes)}", flush=True
+    )
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         random_crops(root, PATIENTS * CELLS, options.side)
         size = (root, options.epochs, options.side)
-        epoch_s = {recipe: finished(recipe, root / recipe, *size) for recipe in recipes}
+        whole = {recipe: finished(recipe, root / recipe, *size) for recipe in recipes}
         tries = 0
         while len(rows) < options.kills:
             recipe = recipes[len(rows) % len(recipes)]
             folder, tries = root / f"try-{tries}", tries + 1
             process = start(recipe, folder, *size)
-            if not killed(process, folder, rng.uniform(0, options.epochs), epoch_s[recipe]):
+            all_epochs, epoch_s = len(whole[recipe]), float(np.median(np.diff(whole[recipe])))
+            if not killed(process, folder, rng.uniform(0, all_epochs), epoch_s):
                 continue  # it was through already; another moment
             done = len(epoch_ends(folder))
-            finished(recipe, folder, *size)
-            again = len(epoch_ends(folder)) - done
+            again = len(finished(recipe, folder, *size)) - done
+            # A kill can fall between the keeping of an epoch and the telling of it.
+            taken_up = abs(done + again - all_epochs) <= 1
             alike = same(folder, root / recipe)
-            rows.append({"recipe": recipe, "done": done, "trained_after": again, "equal": alike})
+            rows.append(
+                {"recipe": recipe, "done": done, "of": all_epochs, "trained_after": again}
+                | {"equal": alike, "taken_up": taken_up}
+            )
             print(
-                f"kill {len(rows):2} {recipe:22} after epoch {done:2}, {again:2} trained after it: "
-                f"{'equal' if alike else 'DIFFERENT'}",
+                f"kill {len(rows):2} {recipe:29} after epoch {done:2} of {all_epochs}, {again:2} after it: "
+                f"{'equal' if alike else 'DIFFERENT'}{'' if taken_up else ', NOT TAKEN UP'}",
                 flush=True,
             )
-    equal, midway = sum(row["equal"] for row in rows), sum(0 < row["done"] < options.epochs for row in rows)
+    well = sum(row["equal"] and row["taken_up"] for row in rows)
+    midway = sum(0 < row["done"] < row["of"] for row in rows)
     print(
-        f"{equal} of {len(rows)} resumed trainings end with the same weights as the unbroken one; "
-        f"{midway} were killed between the first epoch and the last"
+        f"{well} of {len(rows)} trainings were taken up where they were killed and end with the same weights "
+        f"as the unbroken one; {midway} were killed between the first epoch and the last"
     )
     if options.json:
         write_json(options.json, {"epochs": options.epochs, "rows": rows})
-    sys.exit(equal != len(rows))
+    sys.exit(well != len(rows))
 
 
 if __name__ == "__main__":

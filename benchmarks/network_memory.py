@@ -4,7 +4,8 @@
 cross-validation is computed in a fresh process, with one epoch of training: its patients are picked from the
 file, trained on, and those held out predicted; counted is the anonymous memory of the process tree. Recipes
 that are slow on processors learn from 8 cells a patient here; the size of a step, and with it the memory, is
-the same. A recipe that needs weights has a checkpoint that has learned nothing.
+the same. `frozen-resnet34` has a checkpoint that has learned nothing; `dinov2-adaptformer` is as large as the
+weights that somebody brings, and left out.
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/network_memory.py --json network_memory.json
 

@@ -18,7 +18,6 @@ from torch.nn.functional import cross_entropy
 
 from lymphoscope.cohort.bags import Bags, IntArray
 from lymphoscope.models.image_classifier import ImageClassifier
-from lymphoscope.models.image_inputs import pixels
 from lymphoscope.models.networks.base import CellNetwork, create_network
 from lymphoscope.models.registry import create_model, list_models
 from lymphoscope.training.augmentation import prepare
@@ -27,6 +26,7 @@ from lymphoscope.training.packing import Packing
 from lymphoscope.training.prediction import CellData
 from lymphoscope.training.schedules import make_optimiser
 from lymphoscope.training.settings import TrainingSettings
+from results_row import code_hash
 
 CHALLENGE_PATIENTS, CHALLENGE_CELLS, CHALLENGE_MALIGNANT = 163, 13_453, 113
 SMALLEST_BAG, MEDIAN_BAG, LARGEST_BAG = 16, 66, 198
@@ -47,11 +47,12 @@ def parser_of(description: str | None, **defaults: int) -> argparse.ArgumentPars
 
 
 def begin(threads: int) -> None:
-    """Set the threads, have memory kept as in every training, and say what the machine is doing."""
+    """Set the threads, have memory kept as in every training, and say what the machine is doing and runs."""
     torch.set_num_threads(threads)
     keep_memory()
     load = os.getloadavg()[0]
-    print(f"{threads} thread(s), load average {load:.1f} before, torch {torch.__version__}", flush=True)
+    print(f"{threads} thread(s), load average {load:.1f} before, torch {torch.__version__}, code {code_hash()}",
+          flush=True)  # fmt: skip
 
 
 def median(values: Iterable[float]) -> float:
@@ -97,9 +98,9 @@ def image_model(recipe: str, **overrides: Any) -> ImageClassifier:
 
 
 def network_of(model: ImageClassifier) -> CellNetwork:
-    """Its network with fresh weights, the same in every call."""
+    """Its network with fresh weights, its options and its head, the same in every call."""
     torch.manual_seed(model.random_state)
-    return create_network(model.network, model.width, model.image_size)
+    return model._build()
 
 
 def backbone_state(network: CellNetwork) -> dict[str, Tensor]:
@@ -161,10 +162,10 @@ def bags_of(crops: np.ndarray, sizes: IntArray, seed: int = 0) -> tuple[Bags, In
     return bags, rng.permutation(y)
 
 
-def cell_data(bags: Bags, side: int) -> CellData:
-    """The bags as the training loop takes them."""
+def cell_data(bags: Bags, model: ImageClassifier) -> CellData:
+    """The bags as the training loop takes them from the model: shrunk and evened where it does so."""
     scaled = (bags.clinical - bags.clinical.mean(0)) / bags.clinical.std(0)
-    return CellData(pixels(bags, side), bags.offsets[:-1], bags.counts, torch.from_numpy(scaled).float())
+    return CellData(model._cells(bags), bags.offsets[:-1], bags.counts, torch.from_numpy(scaled).float())
 
 
 # --- plain steps --------------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def measure(way: str, recipe: str, patients: int, batch: int, threads: int, fold
     settings = replace(as_one_epoch(settings_of(model), 1), batch_size=batch)
     sizes = challenge_bag_sizes(patients)
     bags, y = bags_of(random_crops(folder, int(sizes.sum()), model.image_size), sizes)
-    data = cell_data(bags, model.image_size)
+    data = cell_data(bags, model)
     before, largest = anonymous_mb(os.getpid()), np.argsort(-sizes)[:batch]
     # The largest step first, so that both find the memory that they need.
     EPOCHS[way](

@@ -59,7 +59,7 @@ class Variant:
             0, 256, (int(sizes.sum()), model.image_size, model.image_size, 3), dtype=np.uint8
         )
         bags, y = bags_of(crops, sizes)
-        batch = float_batches(cell_data(bags, model.image_size), y, settings, 1, 1)[0]
+        batch = float_batches(cell_data(bags, model), y, settings, 1, 1)[0]
         self.kind = kind
         self.batch = FloatBatch(
             batch.images.contiguous(memory_format=layout), batch.clinical, batch.labels, None

@@ -151,8 +151,8 @@ class Row:
         """AUC above that of a recipe on the same patients and photographs; None where it was not measured."""
         if self.auc is None:
             return None
-        own = (recipe, self.cohort, self.protocol, self.fingerprint)
-        alike = (row for row in rows if (row.recipe, row.cohort, row.protocol, row.fingerprint) == own)
+        own = (recipe, self.cohort, self.protocol, self.fingerprint, self.seed)
+        alike = (r for r in rows if (r.recipe, r.cohort, r.protocol, r.fingerprint, r.seed) == own)
         other = next((row.auc for row in alike), None)
         return None if other is None else self.auc - other
 

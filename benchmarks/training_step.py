@@ -55,7 +55,7 @@ def measure(recipe: str, augmentation: str, n_batches: int, rounds: int, folder:
     n_patients = examples if settings.unit == "patient" else max(4, -(-examples // CELLS_PER_PATIENT))
     sizes = np.full(n_patients, CELLS_PER_PATIENT)
     bags, y = bags_of(random_crops(folder, int(sizes.sum()), model.image_size), sizes)
-    data = cell_data(bags, model.image_size)
+    data = cell_data(bags, model)
     network = network_of(model)
     plain = PlainTraining(copy.deepcopy(network), settings, torch.channels_last)
     batches = float_batches(data, y, settings, min(n_batches, 8), CELLS_PER_PATIENT)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from rich.console import Console
 
+from lymphoscope.cli import console
 from lymphoscope.cli.console import TerminalProgress, finished_line
 from lymphoscope.cohort.progress import Noting
 
@@ -20,6 +22,18 @@ from lymphoscope.cohort.progress import Noting
 )
 def test_one_line_on_finished_work(line: tuple[str, int, float, str], wanted: str) -> None:
     assert finished_line(*line) == wanted
+
+
+def test_the_time_left_is_known_of_slow_epochs_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "errors", Console(stderr=True, force_terminal=True, width=100))
+    progress, now = console.TerminalProgress(), 0.0
+    monkeypatch.setattr(progress._bars, "get_time", lambda: now)
+    progress.start("vgg19", 10)
+    for epoch in range(1, 4):
+        now = 400.0 * epoch
+        progress.advance()
+    (task,) = (each for each in progress._bars.tasks if each.visible)
+    assert task.time_remaining == pytest.approx(7 * 400, rel=0.01)
 
 
 def test_a_note_is_of_one_stage_alone(

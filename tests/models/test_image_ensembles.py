@@ -132,7 +132,8 @@ def test_members_offer_what_each_said_of_those_it_was_not_trained_on() -> None:
     assert np.corrcoef(logit(model.inner_oof_), logit(whole))[0, 1] < 0.999
     assert [len(each) for each in by_member(model.history_)] == [4, 4, 4]
     for chosen_on_them in (small(), small(members=3)):
-        assert not hasattr(chosen_on_them.fit(bags, y), "inner_oof_")
+        assert chosen_on_them.fit(bags, y).inner_oof_ is None
+    assert model.set_params(snapshots=1).fit(bags, y).inner_oof_ is None, "none of an earlier fit"
 
 
 def test_an_ensemble_that_was_killed_goes_on_at_its_epoch(tmp_path: Path) -> None:

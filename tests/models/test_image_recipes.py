@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,36 @@ def test_a_majority_of_votes_needs_a_calibration_to_be_cut() -> None:
     with pytest.raises(InputError, match="what a majority of votes is worth"):
         create_model("cnn-baseline", pooling="vote", selection="scored-fold").check_network()
     create_model("cnn-baseline", pooling="vote").check_network()
+
+
+def test_where_nobody_is_left_to_calibrate_on_the_cut_must_follow_from_the_loss() -> None:
+    bags, few = example_bags(9, image_size=SIDE)[0], np.arange(9) < 3
+    for settings, unknown in (
+        ({"pooling": "vote"}, "majority of votes"),
+        ({"loss": "focal"}, "knows nobody"),
+    ):
+        model = create_model("cnn-baseline@smoke", image_size=SIDE, **settings)
+        with pytest.raises(InputError, match=f"fewer than four patients of a class.*{unknown}"):
+            model.fit(bags, few.astype(int))
+    create_model("cnn-baseline@smoke", image_size=SIDE).fit(bags, few.astype(int))
+
+
+@pytest.mark.parametrize(
+    "name", ["cnn-clinical", "mobilenet-clinical", "mixture-of-experts-paper", "mil-deepsets:fusion=gate"]
+)
+@pytest.mark.parametrize("value", [np.nan, 1.0])
+def test_a_clinical_value_that_never_differed_in_training_says_nothing_later(name: str, value: float) -> None:
+    photographs = None if name.startswith("mil") else SIDE
+    bags, y = example_bags(24, image_size=photographs)
+    small = {"image_size": SIDE, "width": WIDTH} if photographs else {"epochs": 2}
+    model = create_model(with_budget(name, "smoke" if photographs else None), **small)
+    for column in range(3):
+        known, other = bags.clinical.copy(), bags.clinical.copy()
+        known[:, column] = value
+        other[:, column] = np.linspace(1, 90, len(bags)) if column != 1 else np.arange(len(bags)) % 2
+        model.fit(replace(bags, clinical=known), y)
+        said = [model.predict_proba(replace(bags, clinical=each)) for each in (known, other)]
+        assert np.array_equal(*said), f"column {column}"
 
 
 def test_a_training_that_diverges_says_so() -> None:

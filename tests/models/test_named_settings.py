@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from lymphoscope.errors import InputError
+from lymphoscope.models.base import EpochClassifier
 from lymphoscope.models.named_settings import named_settings, public_name, require_heard, with_settings
 from lymphoscope.models.registry import create_model, list_models
 
@@ -99,6 +100,23 @@ def test_a_value_that_would_be_read_as_two_settings_is_refused() -> None:
 def test_a_named_setting_that_would_say_nothing_is_refused(name: str, found: str, remedy: str) -> None:
     with pytest.raises(InputError, match=rf"{found}[\s\S]*(add|set) {remedy}"):
         require_heard(name, made(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("frozen-resnet34:augmentation=all", "augmentation=all, but the features of its cells are frozen"),
+        ("cnn-baseline:clinical_scaling=minmax", "clinical_scaling=minmax, but the network sees no clinical"),
+        ("mil-abmil:clinical_scaling=minmax", "clinical_scaling=minmax, but the network sees no clinical"),
+    ],
+)
+def test_a_named_setting_that_a_model_cannot_hear_is_refused(name: str, found: str) -> None:
+    model = create_model(name)
+    assert isinstance(model, EpochClassifier)
+    with pytest.raises(InputError, match=found):
+        require_heard(name, made(name), model.unheard())
+    plain = create_model(name.partition(":")[0])
+    require_heard(name.partition(":")[0], plain.get_params(deep=False), model.unheard())
 
 
 def test_settings_that_say_something_and_those_of_recipes_are_taken() -> None:

@@ -21,6 +21,7 @@ from lymphoscope.training.measuring import (
     class_weights,
     counted_labels,
     prior_log_odds,
+    training_loss,
 )
 from lymphoscope.training.prediction import CellData
 from lymphoscope.training.settings import TrainingSettings
@@ -60,6 +61,19 @@ def test_odds_follow_the_classes_the_weight_and_the_drawing() -> None:
     assert odds(Y) == pytest.approx(3)
     assert odds(Y, positive_weight=2.0) == pytest.approx(6)
     assert odds(Y, positive_weight=2.0, balance="oversample") == pytest.approx(2)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+def test_odds_are_where_the_loss_of_a_network_that_knows_nobody_is_least(
+    smoothing: float, weight: float
+) -> None:
+    settings = TrainingSettings(label_smoothing=smoothing, positive_weight=weight)
+    least = math.log(odds(Y, label_smoothing=smoothing, positive_weight=weight))
+    z = torch.tensor(least, dtype=torch.float32, requires_grad=True)
+    logits = torch.stack([torch.zeros(()), z]).expand(len(Y), 2)
+    training_loss(logits, torch.from_numpy(Y), class_weights(Y, settings), settings).backward()  # type: ignore[no-untyped-call]
+    assert z.grad is not None and abs(float(z.grad)) < 1e-6
 
 
 def test_odds_follow_the_cells_that_are_shown() -> None:

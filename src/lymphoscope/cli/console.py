@@ -32,11 +32,15 @@ SOONEST = 0.05
 """Seconds: what takes less was not worked on."""
 
 
+SPEED_OVER_S = 3600.0
+"""Seconds; an epoch of a large network takes minutes, and the time left is known from two of them."""
+
+
 class SpeedColumn(ProgressColumn):
     """Steps per second, e.g. cells/s, or what the work says of its own speed."""
 
     def render(self, task: Task) -> Text:
-        """The speed over the last seconds, or over all of a finished task."""
+        """The speed over the last steps, or over all of a finished task."""
         if note := task.fields.get("note"):
             return Text(note)
         speed = task.finished_speed or task.speed
@@ -54,6 +58,7 @@ class TerminalProgress:
             SpeedColumn(table_column=Column(no_wrap=True)),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=errors,
+            speed_estimate_period=SPEED_OVER_S,
         )
         self._live = errors.is_terminal
         self._what, self._note, self._count, self._total, self._began = "", "", 0, 0, 0.0

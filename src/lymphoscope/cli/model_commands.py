@@ -344,7 +344,8 @@ def _trained(name: str, budget: str, device: str, weights: Path | None) -> str:
     known = {*recipe_info(name).budgets, FULL_BUDGET}
     name = with_settings(with_budget(name, budget) if budget in known else name, settings)
     model = create_model(name)
-    require_heard(name, model.get_params(deep=False))
+    unheard = model.unheard() if isinstance(model, EpochClassifier) else {}
+    require_heard(name, model.get_params(deep=False), unheard)
     if not isinstance(model, EpochClassifier):
         model.check_settings()
     else:

@@ -205,6 +205,10 @@ class EpochClassifier(BagClassifier):
         """Whether it keeps weights that have learned nothing, so that no comparison should rank it."""
         return self.weights == "random"
 
+    def unheard(self) -> Mapping[str, str]:
+        """Why a setting says nothing to this model whatever the others are, by its name."""
+        return {}
+
     def begins_with(self) -> str | None:
         """Name or place of the weights that a fit begins with."""
         return self.weights

@@ -21,7 +21,8 @@ class ClinicalInputs:
     Attributes
     ----------
     logarithm : the count is taken as its logarithm.
-    centre, scale : shape (3,) each; a value becomes (value - centre) / scale.
+    centre, scale : shape (3,) each; a value becomes (value - centre) / scale. The scale is infinite where
+        training patients never differed: nothing was learned of such a value, so it must not count later.
     """
 
     logarithm: bool
@@ -39,16 +40,16 @@ class ClinicalInputs:
         known = ~np.isnan(columns)
         counts = np.maximum(known.sum(0), 1)
         centre = np.where(known, columns, 0.0).sum(0) / counts
+        spans = np.where(known, columns, -np.inf).max(0) - np.where(known, columns, np.inf).min(0)
         if scaling == "standard":
             scale = np.sqrt(np.where(known, (columns - centre) ** 2, 0.0).sum(0) / counts)
         else:
-            high, low = np.where(known, columns, -np.inf).max(0), np.where(known, columns, np.inf).min(0)
-            scale = np.where(known.any(0), high - low, 1.0)
+            scale = spans.copy()
         scale[1] = 1.0
-        return cls(scaling == "standard", centre, np.where(scale > 1e-9, scale, 1.0))
+        return cls(scaling == "standard", centre, np.where(spans > 1e-9, scale, np.inf))
 
     def apply(self, clinical: FloatArray) -> npt.NDArray[np.float32]:
-        """Scaled values, (n_patients, 3), held within ±4; 0 where missing."""
+        """Scaled values, (n_patients, 3), held within ±4; 0 where missing or the same in all of training."""
         columns = clinical_columns(clinical) if self.logarithm else np.array(clinical, dtype=float)
         scaled = np.clip((columns - self.centre) / self.scale, -4.0, 4.0)
         return np.nan_to_num(scaled, nan=0.0).astype(np.float32)

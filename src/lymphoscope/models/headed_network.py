@@ -35,7 +35,9 @@ class HeadedNetwork(CellNetwork):
         seen = isinstance(encoder, CellNetwork) and encoder.features_take_clinical
         self.takes_clinical = bag_head.takes_clinical or seen
         if isinstance(encoder, CellNetwork):
+            self.features_take_clinical = seen
             self.frozen_features, self.looks_first = encoder.frozen_features, encoder.looks_first
+            self.remembered = encoder.remembered and not self.by_place
             self.built_from_weights, self.weights_sha256 = encoder.built_from_weights, encoder.weights_sha256
 
     def features(self, images: Tensor, clinical: Tensor) -> Tensor:

@@ -85,8 +85,8 @@ class ImageClassifier(NetworkClassifier):
         of them after the warm-up, and averages the networks that end them; `selection` and `patience` then
         have no say, and "last" or a `patience` is refused.
     members : networks that are averaged, each trained without one fold of the training patients, which choose
-        its epoch; all of them together calibrate. There are at most as many as the rarer class has training
-        patients. 1 holds out `validation_share` and trains one.
+        its epoch where there is one snapshot; all of them together calibrate. There are at most as many as
+        the rarer class has training patients. 1 holds out `validation_share` and trains one.
     precision : of the training: "bfloat16" is mixed precision, faster for most networks on some processors;
         "auto" takes it on kinds of processor that are. Predictions are made in single precision.
     test_time : versions of each photograph averaged at prediction: 1, 2 (mirrored), 4 (quarter turns) or 8.
@@ -194,6 +194,13 @@ class ImageClassifier(NetworkClassifier):
     def untrained(self) -> bool:
         """Whether it keeps weights that have learned nothing, so that no comparison should rank it."""
         return super().untrained and (self.options or {}).get("tuning") not in ("full", "whole")
+
+    def unheard(self) -> dict[str, str]:
+        """Also augmentation, where features are frozen and computed once."""
+        with torch.device("meta"):
+            frozen = self._build().frozen_features
+        why = {"augmentation": "the features of its cells are frozen, and computed once"}
+        return super().unheard() | (why if frozen else {})
 
     def begins_with(self) -> str | None:
         """Name or place of the weights that a fit begins with: those given, or the network's own choice."""

@@ -196,6 +196,10 @@ class HeadAlone(nn.Module):
         """The network's."""
         self.network.before_training(clinical, labels, criterion)
 
+    def rates(self) -> dict[str, float]:
+        """The network's."""
+        return {f"network.{name}": share for name, share in self.network.rates().items()}
+
     def forward(self, features: Tensor, clinical: Tensor) -> Tensor:
         """The head of every cell's features."""
         return self.head(features, clinical)

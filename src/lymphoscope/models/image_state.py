@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lymphoscope._version import __version__
 from lymphoscope.cohort.bags import FloatArray, IntArray
 from lymphoscope.models.clinical_inputs import ClinicalInputs
 from lymphoscope.models.patient_calibration import PatientCalibration
@@ -29,8 +30,8 @@ class FittedParts:
 
 
 def training_key(parameters: Mapping[str, Any], data: CellData, labels: IntArray, trained: IntArray) -> str:
-    """What a kept training belongs to: the parameters, the patients, and some of the cells."""
-    digest = hashlib.sha256(json.dumps(dict(parameters), sort_keys=True).encode())
+    """What a kept training belongs to: the program, the parameters, the patients, and some of the cells."""
+    digest = hashlib.sha256(json.dumps({"version": __version__, **parameters}, sort_keys=True).encode())
     for array in (labels, trained, data.starts, data.counts, data.clinical.numpy()):
         digest.update(np.ascontiguousarray(array).tobytes())
     digest.update(data.cells[:: max(1, len(data.cells) // 64)].contiguous().numpy().tobytes())

@@ -25,6 +25,9 @@ from lymphoscope.models.patient_space import Numbers, cell_columns, known_column
 from lymphoscope.training.machine import device_named
 from lymphoscope.training.settings import Selection, Unit
 
+_MOST = 10.0
+"""Deviations that a number may be from the mean, so that no single odd one decides on a patient."""
+
 
 class MilClassifier(NetworkClassifier):
     """A head of multiple-instance learning on the measured morphology of cells, or on embeddings of them.
@@ -155,12 +158,14 @@ class MilClassifier(NetworkClassifier):
         counts = np.maximum(known.sum(0), 1)
         mean = np.where(known, cells, 0.0).sum(0) / counts
         deviation = np.sqrt(np.where(known, (cells - mean) ** 2, 0.0).sum(0) / counts)
-        self.levels_ = mean, np.where(deviation > 1e-12, deviation, 1.0)
+        # Nothing is learned of a number that training never saw differ: it must not count later either.
+        self.levels_ = mean, np.where(deviation > 1e-12, deviation, np.inf)
 
     def _cells(self, bags: Bags) -> Tensor:
         mean, deviation = self.levels_
-        scaled = (self._numbers(bags).astype(np.float64) - mean) / deviation
-        return torch.from_numpy(np.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32))
+        numbers = self._numbers(bags).astype(np.float64)
+        scaled = (np.where(np.isfinite(numbers), numbers, np.nan) - mean) / deviation
+        return torch.from_numpy(np.nan_to_num(np.clip(scaled, -_MOST, _MOST)).astype(np.float32))
 
     def _numbers(self, bags: Bags) -> npt.NDArray[Any]:
         """The numbers that the network sees, (n_cells, n_columns)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from lymphoscope.errors import InputError
@@ -68,7 +69,9 @@ def with_settings(name: str, settings: Mapping[str, str]) -> str:
     return f"{name}{',' if ':' in name else ':'}{text}" if text else name
 
 
-def require_heard(name: str, parameters: Mapping[str, Any]) -> None:
+def require_heard(
+    name: str, parameters: Mapping[str, Any], unheard: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Raise an `InputError` where a recipe's name carries a setting that its others leave without a say.
 
     What the recipe itself brings is taken: its settings are those of its report, and change with a budget.
@@ -76,7 +79,16 @@ def require_heard(name: str, parameters: Mapping[str, Any]) -> None:
     Parameters
     ----------
     parameters : of the model that `name` makes.
+    unheard : settings that say nothing to it, and why.
     """
+    for setting, why in unheard.items():
+        if setting in named_settings(name):
+            raise InputError(
+                "a setting in the recipe's name says nothing",
+                found=f"{setting}={named_settings(name)[setting]}, but {why}",
+                allowed=f"no {setting}",
+                remedy=f"Leave {setting} out.",
+            )
     named, parameters = named_settings(name), {**parameters, **(parameters.get("options") or {})}
     beside = [(one, other, values) for one in named for other, values in _HEARD_WITH.get(one, {}).items()]
     for setting, other, values in beside:

@@ -77,7 +77,7 @@ class NetworkClassifier(EpochClassifier):
     calibration_: PatientCalibration
     weights_sha256_: str
     history_: list[Epoch]
-    inner_oof_: FloatArray
+    inner_oof_: FloatArray | None
 
     @abstractmethod
     def _check_cells(self, bags: Bags) -> None:
@@ -103,6 +103,10 @@ class NetworkClassifier(EpochClassifier):
         """Whether age, count and sex change the result."""
         with torch.device("meta"):  # no memory, no random numbers
             return self._build().takes_clinical
+
+    def unheard(self) -> dict[str, str]:
+        """Scaling, where no clinical values are seen."""
+        return {} if self.takes_clinical else {"clinical_scaling": "the network sees no clinical values"}
 
     @property
     def tuned(self) -> str:
@@ -143,7 +147,10 @@ class NetworkClassifier(EpochClassifier):
         self._learn_levels(bags, bags.cell_indices(taught))
         data = self._data(bags)
         self.balance_ = balanced_counts(data, labels, sides[0][0], self._settings())
+        if not any(len(held_out) for _, held_out in sides):
+            self._require_prior("fewer than four patients of a class leave nobody to calibrate on, and")
         self.networks_, self.history_, score = [], [], np.full(len(bags), np.nan)
+        self.inner_oof_ = None
         for member, (trained, held_out) in enumerate(sides):
             known = held_out[data.counts[held_out] > 0]
             score[known] = self._train(member, data, labels, trained, held_out, checkpoint, watch)
@@ -156,11 +163,12 @@ class NetworkClassifier(EpochClassifier):
             self.calibration_ = PatientCalibration.moved(prior, self.threshold_)
         self.classes_ = np.array([0, 1])
         if len(sides) > 1 and self.holds_out_each:  # each fold of them is calibrated on the others
-            self.inner_oof_ = np.full(len(bags), self.threshold_)
+            oof = np.full(len(bags), self.threshold_)
             for _, held_out in sides:
                 own, others = (known[np.isin(known, held_out, invert=other)] for other in (False, True))
                 fitted = PatientCalibration.fit(score[others], labels[others], self.threshold_)
-                self.inner_oof_[own] = fitted.probability(score[own])
+                oof[own] = fitted.probability(score[own])
+            self.inner_oof_ = oof
         return self
 
     def predict_proba(self, bags: Bags) -> FloatArray:
@@ -197,6 +205,7 @@ class NetworkClassifier(EpochClassifier):
         self.clinical_, self.calibration_ = parts.clinical, parts.calibration
         self.classes_ = np.array([0, 1])
         self.threshold_, self.weights_sha256_ = parts.threshold, parts.weights_sha256
+        self.inner_oof_ = None  # of the training patients, who are not kept
         return self
 
     def kept_parameters(self) -> dict[str, Any]:
@@ -251,20 +260,24 @@ class NetworkClassifier(EpochClassifier):
                 allowed="1 of each",
                 remedy="Add snapshots=1 or members=1 to the recipe's settings.",
             )
+        if self.optimistic:
+            self._require_prior('selection "scored-fold" leaves nobody to calibrate on, and')
 
-        if self.optimistic and self.unit == "cell" and getattr(self, "pooling", None) == "vote":
+    def _require_prior(self, why: str) -> None:
+        """Raise an `InputError` where it is unknown what a network says that knows nobody."""
+        if self.unit == "cell" and getattr(self, "pooling", None) == "vote":
             raise InputError(
-                'selection "scored-fold" has no calibration to tell what a majority of votes is worth',
+                f"{why} without it nothing tells what a majority of votes is worth",
                 found="pooling=vote",
                 allowed="pooling=logit, pooling=probability",
                 remedy="Add one of them to the recipe's settings.",
             )
-        if self.optimistic and getattr(self, "loss", None) == "focal":
+        if getattr(self, "loss", None) == "focal":
             raise InputError(
-                'selection "scored-fold" cuts where cross-entropy has a network that knows nobody',
+                f"{why} without it the score is cut where cross-entropy has a network that knows nobody",
                 found="loss=focal",
                 allowed="loss=cross-entropy",
-                remedy="Choose another selection, or another loss.",
+                remedy="Leave loss out of the recipe's settings.",
             )
 
     def _sides(
@@ -340,7 +353,7 @@ class NetworkClassifier(EpochClassifier):
             settings,
             device=self._device,
             checkpoint=checkpoint,
-            key=training_key(self._trained_with(), data, labels, trained),
+            key=training_key(self._trained_with(settings), data, labels, trained),
             watch=None if watch is None else lambda epoch: watch(replace(epoch, member=member)),
         )
         learners: list[Any] = [learner, *(copy.deepcopy(learner) for _ in kept[1:])]
@@ -378,6 +391,7 @@ class NetworkClassifier(EpochClassifier):
             shares[name][shown] = share
         return Explanation(np.stack([1.0 - malignant, malignant], axis=1), margin, shares)
 
-    def _trained_with(self) -> dict[str, Any]:
-        """The parameters, with the content of the weights in place of their path."""
-        return self.get_params(deep=False) | {"weights": self.weights_sha256_}
+    def _trained_with(self, settings: TrainingSettings) -> dict[str, Any]:
+        """The parameters, with what "auto" is here, and the content of the weights in place of their path."""
+        here = {"precision": settings.precision, "device": self._device.type}
+        return self.get_params(deep=False) | here | {"weights": self.weights_sha256_}

@@ -107,10 +107,13 @@ def epoch_patients(y: Labels, *, balance: Balance = "none", rng: np.random.Gener
 def batches(indices: IntArray, size: int) -> list[IntArray]:
     """`indices` in their order, in batches of at most `size` that differ by one at most.
 
-    Even batches, because batch normalisation learns nonsense from a last batch of one or two.
+    Even batches, because batch normalisation learns nonsense from a last batch of one or two. Pairs would
+    leave one alone where the number is odd, from which it learns nothing at all: there one batch has three.
     """
     check_range("batch size", size, 1, math.inf, open_high=True)
-    return np.array_split(indices, math.ceil(len(indices) / size)) if len(indices) else []
+    n = len(indices)
+    parts = max(1, n // 2) if size == 2 else math.ceil(n / size)
+    return np.array_split(indices, parts) if n else []
 
 
 def patient_batches(

@@ -25,12 +25,12 @@ _known: dict[bytes, Tensor] = {}
 
 
 def remembers(network: Any) -> bool:
-    """Whether the features of a network follow from what is frozen in it alone, and take little room.
+    """Whether a network says that its features may be, see `CellNetwork.remembered`.
 
-    Those that take a scale from some training cells are others in every fold, and those of all places of a
-    map are many.
+    Those that take a scale from some training cells are others in every fold, those of all places of a map
+    are many, and those of an option that is no tensor could not be told from another option's.
     """
-    return bool(network.frozen_features and not network.looks_first and not network.by_place)
+    return bool(network.frozen_features and network.remembered)
 
 
 class Remembered:

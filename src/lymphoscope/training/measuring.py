@@ -76,13 +76,15 @@ def class_shares(y: IntArray, settings: TrainingSettings) -> tuple[float, float]
 def prior_log_odds(y: IntArray, patients: IntArray, counts: IntArray, settings: TrainingSettings) -> float:
     """What a network says of everybody that has learned no more than how often it was shown each class.
 
-    Arguments are as for `counted_labels`.
+    It is where the smoothed and weighted cross-entropy is least. Arguments are as for `counted_labels`.
     """
     shown = shown_labels(y, patients, counts, settings)
     if len(np.unique(shown)) < 2:
         return 0.0
     reactive, malignant = class_shares(counted_labels(y, patients, counts, settings), settings)
-    return math.log(malignant * (shown == 1).sum() / (reactive * (shown == 0).sum()))
+    share, other = float((shown == 1).mean()), settings.label_smoothing / 2
+    target = (1 - other) * share + other * (1 - share)
+    return math.log(malignant * target / (reactive * (1 - target)))
 
 
 class Tally:

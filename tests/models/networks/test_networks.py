@@ -136,6 +136,25 @@ def test_gradients_reach_every_trained_parameter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_gradients_agree_with_finite_differences(name: str) -> None:
+    network = without_dropout(with_known_statistics(informed(small(name)))).double()
+    images, clinical = (each.double() for each in batch(3))
+    learned = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    generator = torch.Generator().manual_seed(2)
+    ways = {name: torch.randn(p.shape, generator=generator, dtype=p.dtype) for name, p in learned.items()}
+
+    def loss(step: float) -> Tensor:
+        there = {name: p + step * ways[name] for name, p in learned.items()}
+        logits = torch.func.functional_call(network, there, (images, clinical))
+        return functional.cross_entropy(logits, torch.tensor([0, 1, 1]))
+
+    h = 1e-9
+    gradients = torch.autograd.grad(loss(0.0), list(learned.values()))
+    along = sum(float((each * way).sum()) for each, way in zip(gradients, ways.values(), strict=True))
+    assert along == pytest.approx(float((loss(h) - loss(-h)).detach()) / (2 * h), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_eight_images_are_learned_by_heart(name: str) -> None:
     network, (images, _) = without_dropout(small(name, 32)).train(), batch(8, 32)
     no_clinical, y = torch.zeros(8, 3), torch.arange(8) % 2

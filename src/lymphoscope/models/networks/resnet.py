@@ -90,6 +90,7 @@ class FrozenResNet(CellNetwork):
 
     takes_clinical = True
     frozen_features = True
+    remembered = True
 
     def __init__(self, backbone: ResNet, width: float) -> None:
         super().__init__()
