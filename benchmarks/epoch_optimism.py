@@ -23,6 +23,7 @@ from lymphoscope.files import write_json
 from lymphoscope.models.base import SCORED_FOLD
 from lymphoscope.models.registry import create_model
 from lymphoscope.pipeline.preparation import default_cache, prepare
+from results_row import code_hash
 
 RULES = ("inner", SCORED_FOLD)
 
@@ -42,6 +43,7 @@ def main() -> None:
     models = {rule: create_model(options.recipe, selection=rule, snapshots=1) for rule in RULES}
     bags = prepared.bags_for(models["inner"], jobs=options.jobs)[prepared.labelled]
     scores = np.empty((options.shuffles, len(RULES)))
+    print(f"code {code_hash()}; round, honest, reports' rule", flush=True)
     for number in range(options.shuffles):
         y = prepared.labels
         if not options.true:

@@ -117,9 +117,7 @@ def main() -> None:
     recipes = options.recipe or RECIPES
     rng = np.random.default_rng(options.seed)
     rows: list[dict[str, Any]] = []
-    print(
-        f"code {code_hash()}, load average {os.getloadavg()[0]:.1f}, recipes {', '.join(recipes)}", flush=True
-    )
+    print(f"code {code_hash()}, load average {os.getloadavg()[0]:.1f}", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         random_crops(root, PATIENTS * CELLS, options.side)

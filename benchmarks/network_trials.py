@@ -51,8 +51,8 @@ def begin(threads: int) -> None:
     torch.set_num_threads(threads)
     keep_memory()
     load = os.getloadavg()[0]
-    print(f"{threads} thread(s), load average {load:.1f} before, torch {torch.__version__}, code {code_hash()}",
-          flush=True)  # fmt: skip
+    machine = f"{threads} thread(s), load average {load:.1f} before"
+    print(f"{machine}, torch {torch.__version__}, code {code_hash()}", flush=True)
 
 
 def median(values: Iterable[float]) -> float:
