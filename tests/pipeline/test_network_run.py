@@ -75,11 +75,13 @@ class Writer:
 
 def test_curves_of_every_epoch_and_fold_are_in_the_run_folder(finished: Path) -> None:
     table = pd.read_parquet(finished / "curves.parquet")
-    names = ["recipe", "repeat", "fold", "member", "epoch", "learning_rate", "of", "loss"]
+    names = ["recipe", "optimistic", "repeat", "fold", "member", "epoch", "learning_rate", "of", "loss"]
     assert list(table) == [*names, "balanced_accuracy", "sensitivity", "specificity", "chosen"]
     training = table[table["of"] == "training"]
     assert len(training) == 2 * 2 * 2  # recipes, folds, epochs
     assert set(table["recipe"]) == {HONEST, OPTIMISTIC}
+    for each in (table, pd.read_parquet(finished / "predictions.parquet")):
+        assert (each["optimistic"] == (each["recipe"] == OPTIMISTIC)).all()
     assert table["loss"].gt(0).all()
     assert (training.groupby(["recipe", "fold"])["chosen"].sum() == 1).all()
     validation = table[(table["of"] == "validation") & table["chosen"] & (table["recipe"] == OPTIMISTIC)]

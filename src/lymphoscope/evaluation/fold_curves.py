@@ -9,15 +9,21 @@ from typing import Any
 from lymphoscope.evaluation.out_of_fold import OutOfFold
 from lymphoscope.training.curves import MEASURES, Epoch, Measured
 
-COLUMNS = ("recipe", "repeat", "fold", "member", "epoch", "learning_rate", "of", *MEASURES, "chosen")
-"""Of the table: `member` counts the networks that the recipe averages, from 0; `of` is "training" or
-"validation"; `chosen` says whether the epoch's weights were kept."""
+COLUMNS = (
+    *("recipe", "optimistic", "repeat", "fold", "member", "epoch", "learning_rate", "of"),
+    *MEASURES,
+    "chosen",
+)
+"""Of the table: `optimistic` says whether the scored patients chose the epoch; `member` counts the networks
+that the recipe averages, from 0; `of` is "training" or "validation"; `chosen` says whether the epoch's weights
+were kept."""
 
 
 def curve_rows(found: OutOfFold) -> list[tuple[Any, ...]]:
     """Two rows per epoch of every fold, in the order of `COLUMNS`; none for a recipe without epochs."""
+    named = found.recipe, found.optimistic
     return [
-        (found.recipe, repeat, fold, epoch.member, epoch.number, epoch.learning_rate, of, *values, epoch.kept)
+        (*named, repeat, fold, epoch.member, epoch.number, epoch.learning_rate, of, *values, epoch.kept)
         for (repeat, fold), history in zip(found.splits, found.histories, strict=True)
         for epoch in history
         for of, measured in (("training", epoch.training), ("validation", epoch.validation))

@@ -238,6 +238,7 @@ def _write_predictions(path: Path, ladder: Ladder) -> None:
         found = row.evaluation.out_of_fold
         columns = {
             "recipe": row.recipe,
+            "optimistic": found.optimistic,
             "repeat": np.repeat(np.arange(found.n_repeats), len(found.patients)),
             "fold": found.fold.ravel(),
             "id": list(found.patient_ids) * found.n_repeats,
