@@ -154,3 +154,23 @@ def test_folds_keep_the_curves_and_the_gate() -> None:
     assert [len(history) for history in found.histories] == [3, 3]
     assert found.shares
     assert all(each is not None for each in found.evidence)
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0])
+def test_a_number_that_never_differed_in_training_says_nothing_later(value: float) -> None:
+    bags, y = example_bags(24)
+    known, other = bags.cells.copy(), bags.cells.copy()
+    known[:, 0], other[:, 0] = value, 900.0
+    model = create_model("mil-abmil", epochs=2).fit(replace(bags, cells=known), y)
+    said = [model.predict_proba(replace(bags, cells=each)) for each in (known, other)]
+    assert np.array_equal(*said)
+
+
+def test_no_single_odd_number_decides() -> None:
+    bags, y = example_bags(24)
+    model = create_model("mil-max", epochs=2).fit(bags, y)
+    far, further = bags.cells.copy(), bags.cells.copy()
+    far[0, 0] = np.nanmean(far[:, 0]) + 12 * np.nanstd(far[:, 0])
+    further[0, 0] = 1e12
+    said = [model.predict_proba(replace(bags, cells=each)) for each in (bags.cells, far, further)]
+    assert np.array_equal(said[1], said[2]) and not np.array_equal(said[0], said[1])

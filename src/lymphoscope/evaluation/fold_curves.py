@@ -15,8 +15,8 @@ COLUMNS = (
     "chosen",
 )
 """Of the table: `optimistic` says whether the scored patients chose the epoch; `member` counts the networks
-that the recipe averages, from 0; `of` is "training" or "validation"; `chosen` says whether the epoch's weights
-were kept."""
+that the recipe averages, from 0; `of` is "training" or "validation"; `chosen` says whether the weights of the
+epoch were kept."""
 
 
 def curve_rows(found: OutOfFold) -> list[tuple[Any, ...]]:
