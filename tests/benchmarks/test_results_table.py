@@ -255,6 +255,29 @@ def test_what_holds_networks_back_is_said_below_each_cohort(table_of: ModuleType
     assert "holds back" not in table_of.markdown(table_of.Table(rows[:3], "make"))
 
 
+def test_what_the_scored_fold_gained_is_said_of_recipes_that_one_code_measured_both_ways(
+    table_of: ModuleType,
+) -> None:
+    numbers = {"status": "measured", "train_s": 1.0, "wall_s": 1.0, "peak_mb": 1}
+    numbers |= {"ba_low": 0.5, "ba_high": 0.9, "auc_low": 0.5, "auc_high": 1.0}
+    rows = [
+        table_of.Row(f"{name}{rule}", "dev", tested, ba=ba, auc=auc, code=code, **numbers)
+        for name, fair, lucky, codes in (
+            ("cnn-baseline", (0.70, 0.80), (0.76, 0.80), "aa"),
+            ("cnn-enhanced", (0.80, 0.90), (0.78, 0.94), "aa"),
+            ("resnet18", (0.60, 0.60), (0.90, 0.95), "ab"),  # by another code
+        )
+        for rule, tested, (ba, auc), code in (
+            ("", "5 folds", fair, codes[0]),
+            (":selection=scored-fold", "5 folds, optimistic", lucky, codes[1]),
+        )
+    ]
+    page = table_of.markdown(table_of.Table(tuple(rows), "make"))
+    assert "BA is +0.020 (from −0.020 to +0.060) and AUC +0.020 (from +0.000 to +0.040) above" in page
+    assert "mean of 2 recipes" in page
+    assert "chose the epoch, BA" not in table_of.markdown(table_of.Table(tuple(rows[2:]), "make"))
+
+
 def test_rows_that_cannot_be_are_named(table_of: ModuleType) -> None:
     row = table_of.Row("clinical", "cohort", "2 folds", "measured", auc=1.2, auc_low=0.9, auc_high=0.8)
     faults = " ".join(row.faults())
