@@ -128,13 +128,13 @@ def main() -> None:
             recipe = recipes[len(rows) % len(recipes)]
             folder, tries = root / f"try-{tries}", tries + 1
             process = start(recipe, folder, *size)
-            all_epochs, epoch_s = len(whole[recipe]), float(np.median(np.diff(whole[recipe])))
+            all_epochs, ends = len(whole[recipe]), whole[recipe]
+            epoch_s = float(np.median(np.diff(ends))) if all_epochs > 1 else 0.0
             if not killed(process, folder, rng.uniform(0, all_epochs), epoch_s):
                 continue  # it was through already; another moment
             done = len(epoch_ends(folder))
             again = len(finished(recipe, folder, *size)) - done
-            # A kill can fall between the keeping of an epoch and the telling of it.
-            taken_up = abs(done + again - all_epochs) <= 1
+            taken_up = all_epochs - done - again in (0, 1)  # one was kept, and not yet told of
             alike = same(folder, root / recipe)
             rows.append(
                 {"recipe": recipe, "done": done, "of": all_epochs, "trained_after": again}

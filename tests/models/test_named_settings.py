@@ -107,6 +107,8 @@ def test_a_named_setting_that_would_say_nothing_is_refused(name: str, found: str
     [
         ("frozen-resnet34:augmentation=all", "augmentation=all, but the features of its cells are frozen"),
         ("cnn-baseline:clinical_scaling=minmax", "clinical_scaling=minmax, but the network sees no clinical"),
+        ("encoder-tuned:tuning=frozen,augmentation=all", "augmentation=all, but the features"),
+        ("dinov2-adaptformer:tuning=linear,augmentation=flips", "augmentation=flips, but the features"),
         ("mil-abmil:clinical_scaling=minmax", "clinical_scaling=minmax, but the network sees no clinical"),
     ],
 )

@@ -12,6 +12,7 @@ import torch
 
 from lymphoscope.errors import InputError
 from lymphoscope.models.registry import create_model
+from lymphoscope.training.balancing import epoch_patients
 from lymphoscope.training.choice import kept_epochs, learning_rate, out_of_patience, selected_epoch
 from lymphoscope.training.curves import Epoch, Measured
 from lymphoscope.training.machine import beside, device_named, fastest_precision, same_bits
@@ -65,15 +66,21 @@ def test_odds_follow_the_classes_the_weight_and_the_drawing() -> None:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 @pytest.mark.parametrize("weight", [1.0, 2.0])
+@pytest.mark.parametrize("balance", ["none", "oversample", "class-weights"])
+@pytest.mark.parametrize("kind", ["cross-entropy", "focal"])
 def test_odds_are_where_the_loss_of_a_network_that_knows_nobody_is_least(
-    smoothing: float, weight: float
+    smoothing: float, weight: float, balance: Any, kind: Any
 ) -> None:
-    settings = TrainingSettings(label_smoothing=smoothing, positive_weight=weight)
-    least = math.log(odds(Y, label_smoothing=smoothing, positive_weight=weight))
-    z = torch.tensor(least, dtype=torch.float32, requires_grad=True)
-    logits = torch.stack([torch.zeros(()), z]).expand(len(Y), 2)
-    training_loss(logits, torch.from_numpy(Y), class_weights(Y, settings), settings).backward()  # type: ignore[no-untyped-call]
-    assert z.grad is not None and abs(float(z.grad)) < 1e-6
+    settings = TrainingSettings(label_smoothing=smoothing, positive_weight=weight, balance=balance, loss=kind)
+    found = math.log(odds(Y, label_smoothing=smoothing, positive_weight=weight, balance=balance, loss=kind))
+    drawn = torch.from_numpy(Y[epoch_patients(Y, balance=balance, rng=np.random.default_rng(0))])
+
+    def loss(z: float) -> float:
+        logits = torch.tensor([[0.0, z]]).double().expand(len(drawn), 2)
+        return float(training_loss(logits, drawn, class_weights(Y, settings), settings))
+
+    assert loss(found) == pytest.approx(min(map(loss, np.linspace(-4, 4, 801))), abs=1e-4)
+    assert loss(found) < min(loss(found - 0.1), loss(found + 0.1))
 
 
 def test_odds_follow_the_cells_that_are_shown() -> None:

@@ -32,7 +32,7 @@ SOONEST = 0.05
 """Seconds: what takes less was not worked on."""
 
 
-SPEED_OVER_S = 3600.0
+SPEED_OVER_S = 600.0
 """Seconds; an epoch of a large network takes minutes, and the time left is known from two of them."""
 
 

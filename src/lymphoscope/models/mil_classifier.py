@@ -159,7 +159,7 @@ class MilClassifier(NetworkClassifier):
         mean = np.where(known, cells, 0.0).sum(0) / counts
         deviation = np.sqrt(np.where(known, (cells - mean) ** 2, 0.0).sum(0) / counts)
         # Nothing is learned of a number that training never saw differ: it must not count later either.
-        self.levels_ = mean, np.where(deviation > 1e-12, deviation, np.inf)
+        self.levels_ = mean, np.where(deviation > 1e-9 * np.maximum(1.0, np.abs(mean)), deviation, np.inf)
 
     def _cells(self, bags: Bags) -> Tensor:
         mean, deviation = self.levels_

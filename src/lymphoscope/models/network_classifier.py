@@ -147,8 +147,6 @@ class NetworkClassifier(EpochClassifier):
         self._learn_levels(bags, bags.cell_indices(taught))
         data = self._data(bags)
         self.balance_ = balanced_counts(data, labels, sides[0][0], self._settings())
-        if not any(len(held_out) for _, held_out in sides):
-            self._require_prior("fewer than four patients of a class leave nobody to calibrate on, and")
         self.networks_, self.history_, score = [], [], np.full(len(bags), np.nan)
         self.inner_oof_ = None
         for member, (trained, held_out) in enumerate(sides):
@@ -158,8 +156,9 @@ class NetworkClassifier(EpochClassifier):
         known = order[np.isfinite(score[order])]
         if len(known):
             self.calibration_ = PatientCalibration.fit(score[known], labels[known], self.threshold_)
-        else:  # nobody is held out but scored patients, who choose the epoch, at this very cut, and no more
+        else:  # nobody is held out, or scored patients alone, who choose the epoch at this very cut, no more
             prior = prior_log_odds(labels, sides[0][0], data.counts, self._settings())
+            prior = 0.0 if self._votes else prior  # an even vote decides nothing
             self.calibration_ = PatientCalibration.moved(prior, self.threshold_)
         self.classes_ = np.array([0, 1])
         if len(sides) > 1 and self.holds_out_each:  # each fold of them is calibrated on the others
@@ -260,25 +259,18 @@ class NetworkClassifier(EpochClassifier):
                 allowed="1 of each",
                 remedy="Add snapshots=1 or members=1 to the recipe's settings.",
             )
-        if self.optimistic:
-            self._require_prior('selection "scored-fold" leaves nobody to calibrate on, and')
-
-    def _require_prior(self, why: str) -> None:
-        """Raise an `InputError` where it is unknown what a network says that knows nobody."""
-        if self.unit == "cell" and getattr(self, "pooling", None) == "vote":
+        if self.optimistic and self._votes:
             raise InputError(
-                f"{why} without it nothing tells what a majority of votes is worth",
+                'selection "scored-fold" has no calibration to tell what a majority of votes is worth',
                 found="pooling=vote",
                 allowed="pooling=logit, pooling=probability",
                 remedy="Add one of them to the recipe's settings.",
             )
-        if getattr(self, "loss", None) == "focal":
-            raise InputError(
-                f"{why} without it the score is cut where cross-entropy has a network that knows nobody",
-                found="loss=focal",
-                allowed="loss=cross-entropy",
-                remedy="Leave loss out of the recipe's settings.",
-            )
+
+    @property
+    def _votes(self) -> bool:
+        """Whether a patient's score is the log-odds of its cells' votes."""
+        return self.unit == "cell" and getattr(self, "pooling", None) == "vote"
 
     def _sides(
         self, bags: Bags, labels: IntArray, n: int

@@ -88,7 +88,8 @@ def _remember(new: dict[bytes, Tensor]) -> None:
 
 def _content(network: Any, normalisation: Normalisation, device: torch.device) -> bytes:
     """What the features of a cell follow from, besides the cell."""
-    made_by = f"{type(network).__qualname__} {normalisation} {device} {torch.get_num_threads()}"
+    kind = f"{type(network).__qualname__} {type(getattr(network, 'encoder', None)).__qualname__}"
+    made_by = f"{kind} {normalisation} {device} {torch.get_num_threads()}"
     digest = hashlib.blake2b(made_by.encode(), digest_size=16)
     frozen = [(name, each) for name, each in network.named_parameters() if not each.requires_grad]
     for name, tensor in (*frozen, *network.named_buffers()):

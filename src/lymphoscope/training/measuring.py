@@ -7,6 +7,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, log_expit
 from torch import Tensor, nn
 
 from lymphoscope.training import balancing
@@ -17,6 +19,9 @@ from lymphoscope.training.prediction import CellData, pool, predict_logits
 from lymphoscope.training.settings import Pooling, TrainingSettings
 
 IntArray = npt.NDArray[np.int64]
+
+_FAR = 20.0
+"""Log-odds that no share of classes goes beyond."""
 
 _VALIDATION_CELLS = 64
 """Most cells of a validation patient that are looked at per epoch, spread evenly over those it has."""
@@ -76,15 +81,34 @@ def class_shares(y: IntArray, settings: TrainingSettings) -> tuple[float, float]
 def prior_log_odds(y: IntArray, patients: IntArray, counts: IntArray, settings: TrainingSettings) -> float:
     """What a network says of everybody that has learned no more than how often it was shown each class.
 
-    It is where the smoothed and weighted cross-entropy is least. Arguments are as for `counted_labels`.
+    It is where the loss is least, with its weights, its smoothing and its focus. Arguments are as for
+    `counted_labels`.
     """
     shown = shown_labels(y, patients, counts, settings)
     if len(np.unique(shown)) < 2:
         return 0.0
-    reactive, malignant = class_shares(counted_labels(y, patients, counts, settings), settings)
-    share, other = float((shown == 1).mean()), settings.label_smoothing / 2
-    target = (1 - other) * share + other * (1 - share)
-    return math.log(malignant * target / (reactive * (1 - target)))
+    counted = counted_labels(y, patients, counts, settings)
+    weights, shares = class_weights(counted, settings), class_shares(counted, settings)
+    drawn = [shares[c] / weights[c] * float((shown == c).sum()) for c in (0, 1)]
+    other = settings.label_smoothing / 2
+    reactive, malignant = (weights[c] * ((1 - other) * drawn[c] + other * drawn[1 - c]) for c in (0, 1))
+    return _least_loss(reactive, malignant, settings.focal_gamma if settings.loss == "focal" else 0.0)
+
+
+def _least_loss(reactive: float, malignant: float, gamma: float) -> float:
+    """The log-odds z, said of everybody, at which the loss of classes of these weights is least.
+
+    That is Σ_c w_c (1 - p_c)^γ (-log p_c) with p_malignant = 1 / (1 + e^-z); without γ at the weights' own
+    log-odds.
+    """
+    if gamma == 0:
+        return math.log(malignant / reactive)
+
+    def loss(z: float) -> float:
+        p, q = expit(z), expit(-z)
+        return float(-malignant * q**gamma * log_expit(z) - reactive * p**gamma * log_expit(-z))
+
+    return float(minimize_scalar(loss, bounds=(-_FAR, _FAR), options={"xatol": 1e-9}).x)
 
 
 class Tally:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from lymphoscope.models.networks.base import N_CLINICAL, CellNetwork, Criterion
 
 _AT_ONCE, _SMALLEST = 128, 1e-6
+_ENDLESS = 1e30
+"""A deviation, and finite, so that its average over steps is a number."""
 
 _ITERATIONS = 100
 """At most, of the fit of the clinical values alone."""
@@ -126,7 +128,8 @@ class ScaledFeatures(CellNetwork):
 
     Attributes
     ----------
-    mean, deviation : of every feature, (d,); 0 and 1 until `first_look`.
+    mean, deviation : of every feature, (d,); 0 and 1 until `first_look`. The deviation is endless
+        where nothing differed, so that nothing that a head never learned of counts later.
     """
 
     built_from_weights = True
@@ -156,7 +159,7 @@ class ScaledFeatures(CellNetwork):
         self.train(training)
         spread = seen.std(dim=0, correction=0)
         self.mean.copy_(seen.mean(dim=0))
-        self.deviation.copy_(torch.where(spread > _SMALLEST, spread, 1.0))
+        self.deviation.copy_(torch.where(spread > _SMALLEST, spread, _ENDLESS))
 
 
 def decided_by(gate: Tensor, cells: Tensor, clinical: Tensor) -> dict[str, Tensor]:
@@ -225,9 +228,9 @@ class Unbuilt(CellNetwork):
 
     built_from_weights = True
 
-    def __init__(self, takes_clinical: bool) -> None:
+    def __init__(self, takes_clinical: bool, frozen_features: bool = False) -> None:
         super().__init__()
-        self.takes_clinical = takes_clinical
+        self.takes_clinical, self.frozen_features = takes_clinical, frozen_features
         self.layers = nn.Linear(3 + N_CLINICAL * takes_clinical, 2)
 
     def features(self, images: Tensor, clinical: Tensor) -> Tensor:

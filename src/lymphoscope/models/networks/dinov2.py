@@ -59,7 +59,7 @@ def dinov2(
     download : a model by name may be fetched over the network.
     """
     if weights is None and torch.empty(0).is_meta:
-        return Unbuilt(clinical)
+        return Unbuilt(clinical, tuning == "linear" and trained_norms == "none")
     if weights is None:
         raise InputError(
             "this network is built from a transformer that has learned something",

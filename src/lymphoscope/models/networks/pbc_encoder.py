@@ -152,7 +152,7 @@ def pbc_encoder(
     clinical : the network's own head sees age, count and sex; another head has its fusion.
     """
     if weights is None and torch.empty(0).is_meta:
-        return Unbuilt(clinical)
+        return Unbuilt(clinical, tuning == "frozen")
     if adapter_width < 1:
         raise InputError("an adapter cannot have this width", found=adapter_width, allowed="at least 1")
     if not 0 < encoder_rate <= 1:
