@@ -7,8 +7,6 @@ import math
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_expit
 from torch import Tensor, nn
 
 from lymphoscope.training import balancing
@@ -20,8 +18,8 @@ from lymphoscope.training.settings import Pooling, TrainingSettings
 
 IntArray = npt.NDArray[np.int64]
 
-_FAR = 20.0
-"""Log-odds that no share of classes goes beyond."""
+_FAR, _NEAR = 20.0, 1e-7
+"""Log-odds that no share of classes goes beyond, and that make no difference."""
 
 _VALIDATION_CELLS = 64
 """Most cells of a validation patient that are looked at per epoch, spread evenly over those it has."""
@@ -105,10 +103,18 @@ def _least_loss(reactive: float, malignant: float, gamma: float) -> float:
         return math.log(malignant / reactive)
 
     def loss(z: float) -> float:
-        p, q = expit(z), expit(-z)
-        return float(-malignant * q**gamma * log_expit(z) - reactive * p**gamma * log_expit(-z))
+        unlike = np.logaddexp(0.0, z), np.logaddexp(0.0, -z)  # -log p of the reactive and the malignant class
+        reactive_part = reactive * np.exp(-gamma * unlike[1]) * unlike[0]
+        return float(reactive_part + malignant * np.exp(-gamma * unlike[0]) * unlike[1])
 
-    return float(minimize_scalar(loss, bounds=(-_FAR, _FAR), options={"xatol": 1e-9}).x)
+    low, high = -_FAR, _FAR
+    while high - low > _NEAR:  # falls, then rises: the third beyond the worse of two places is cut off
+        third = (high - low) / 3
+        if loss(low + third) < loss(high - third):
+            high -= third
+        else:
+            low += third
+    return (low + high) / 2
 
 
 class Tally:
