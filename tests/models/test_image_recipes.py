@@ -162,6 +162,14 @@ def test_a_clinical_value_that_never_differed_in_training_says_nothing_later(nam
         assert np.array_equal(*said), f"column {column}"
 
 
+def test_a_batch_of_one_cell_that_cannot_be_normalised_says_so() -> None:
+    bags, y = example_bags(18, image_size=SIDE)
+    one = {"unit": "patient", "cells_per_patient": 1, "batch_size": 2, "validation_share": 0.3}
+    model = create_model("unet-encoder@smoke", image_size=SIDE, width=WIDTH, **one)
+    with pytest.raises(InputError, match=r"batch of one cell.*batch_size=2, cells_per_patient=1"):
+        model.fit(bags, y)
+
+
 def test_a_training_that_diverges_says_so() -> None:
     bags, y = example_bags(24, image_size=SIDE)
     with pytest.raises(InputError, match=r"has diverged.*epoch \d+, learning rate 5e\+29.*clip_norm"):

@@ -179,8 +179,7 @@ class TestPatientsOfAnEpoch:
         )
         assert np.array_equal(np.concatenate([batch.patients for batch in found]), patients)
         for batch in found:
-            assert 1 <= len(batch.patients) <= size + (size == 2)
-            assert len(batch.cells) == batch.offsets[-1]
+            assert 1 <= len(batch.patients) <= size and len(batch.cells) == batch.offsets[-1]
             wanted = np.minimum(counts[batch.patients], limit or 99)
             assert np.array_equal(np.diff(batch.offsets), wanted)
             assert np.array_equal(owners(counts, batch.cells), np.repeat(batch.patients, wanted))
@@ -199,9 +198,8 @@ class TestBatches:
         found = batches(np.arange(n), size)
         assert np.concatenate([np.arange(0), *found]).tolist() == list(range(n))
         sizes = [len(each) for each in found]
-        assert len(sizes) == (-(-n // size) if size != 2 else max(n > 0, n // 2))
-        assert not sizes or (max(sizes) <= size + (size == 2) and max(sizes) - min(sizes) <= 1)
-        assert size == 1 or n < 2 or min(sizes) >= 2, "nothing can be normalised by a batch of one"
+        assert len(sizes) == -(-n // size)
+        assert not sizes or (max(sizes) <= size and max(sizes) - min(sizes) <= 1)
 
 
 class TestClassWeights:

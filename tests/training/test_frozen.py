@@ -93,8 +93,11 @@ def test_what_takes_too_much_room_is_forgotten(monkeypatch: pytest.MonkeyPatch) 
 def test_only_features_that_follow_from_what_is_frozen_are_remembered() -> None:
     assert remembers(network())
     assert not remembers(create_network("resnet18", 0.1, 32))
+    scaled = network()
+    scaled.looks_first = True  # a scale from training cells
+    assert not remembers(scaled)
     other = network()
-    other.remembered = False  # an option that is no tensor, a scale from training cells
+    other.remembered = False  # an option that is no tensor
     assert not remembers(other)
     torch.manual_seed(0)
     assert remembers(headed(create_network("frozen-resnet34", 0.1, 64), 64, "deepsets", 0.1, "none"))

@@ -37,7 +37,7 @@ class HeadedNetwork(CellNetwork):
         if isinstance(encoder, CellNetwork):
             self.features_take_clinical = seen
             self.frozen_features, self.looks_first = encoder.frozen_features, encoder.looks_first
-            self.remembered = encoder.remembered and not self.by_place
+            self.remembered = encoder.remembered
             self.built_from_weights, self.weights_sha256 = encoder.built_from_weights, encoder.weights_sha256
 
     def features(self, images: Tensor, clinical: Tensor) -> Tensor:

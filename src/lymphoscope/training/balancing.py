@@ -107,14 +107,10 @@ def epoch_patients(y: Labels, *, balance: Balance = "none", rng: np.random.Gener
 def batches(indices: IntArray, size: int) -> list[IntArray]:
     """`indices` in their order, in batches of at most `size` that differ by one at most.
 
-    Even batches, because batch normalisation learns nonsense from a last batch of one or two. Pairs would
-    leave one alone where the number is odd, from which it learns nothing at all: there, and only there, one
-    batch is larger than `size`.
+    Even batches, because batch normalisation learns nonsense from a last batch of one or two.
     """
     check_range("batch size", size, 1, math.inf, open_high=True)
-    n = len(indices)
-    parts = max(1, n // 2) if size == 2 else math.ceil(n / size)
-    return np.array_split(indices, parts) if n else []
+    return np.array_split(indices, math.ceil(len(indices) / size)) if len(indices) else []
 
 
 def patient_batches(
@@ -125,7 +121,7 @@ def patient_batches(
     cells_per_patient: int | None = None,
     rng: np.random.Generator,
 ) -> Iterator[PatientBatch]:
-    """Batches of whole patients in the order given, sized as by `batches`.
+    """Batches of whole patients in the order given, at most `batch_size` each.
 
     `cells_per_patient` bounds the cells of a patient, and with them the memory of a step: they are drawn at
     random without replacement, anew in every step. A patient without cells is an empty segment.

@@ -25,12 +25,13 @@ _known: dict[bytes, Tensor] = {}
 
 
 def remembers(network: Any) -> bool:
-    """Whether a network says that its features may be, see `CellNetwork.remembered`.
+    """Whether a network allows it (`CellNetwork.remembered`), and its features take little room.
 
-    Those that take a scale from some training cells are others in every fold, those of all places of a map
-    are many, and those of an option that is no tensor could not be told from another option's.
+    Those of an option that is no tensor could not be told from another option's. Those that take a scale from
+    some training cells are others in every fold, and those of all places of a map are many.
     """
-    return bool(network.frozen_features and network.remembered)
+    alike = network.remembered and not network.looks_first
+    return bool(network.frozen_features and alike and not network.by_place)
 
 
 class Remembered:

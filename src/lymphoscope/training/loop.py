@@ -192,8 +192,20 @@ def _train_epoch(
             clinical = data.clinical[torch.from_numpy(batch.patients)]
             clinical = masked(clinical, settings.clinical_masking, rng[MASKS]).to(device)
             labels = torch.from_numpy(y[batch.patients]).to(device)
-            with autocast(settings, device):
-                logits, loss = _forward(network, images, clinical, labels, batch, criterion, settings.unit)
+            try:
+                with autocast(settings, device):
+                    logits, loss = _forward(
+                        network, images, clinical, labels, batch, criterion, settings.unit
+                    )
+            except ValueError as error:  # torch's, of batch normalisation
+                if len(batch.rows) > 1 or isinstance(error, InputError):
+                    raise
+                raise InputError(
+                    "this network cannot normalise a batch of one cell",
+                    found=f"batch_size={settings.batch_size}, cells_per_patient={settings.cells_per_patient}",
+                    allowed="at least two cells in every batch",
+                    remedy="Set a larger batch_size or cells_per_patient in the recipe's settings.",
+                ) from error
             learner.step(loss)
             tally.add(len(batch.rows), batch.patients, logits, loss)
     return tally

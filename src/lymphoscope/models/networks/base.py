@@ -51,7 +51,7 @@ class CellNetwork(nn.Module, ABC):
     frozen_features : `features` is not trained: its parameters require no gradient, its modules stay in
         `eval()` whatever `train()` says, and what it gives may be computed once.
     remembered : what frozen features give follows from the network's class (under a head, its encoder's too),
-        its frozen tensors and the cell alone, and is little: it may be remembered from one fit to the next.
+        its frozen tensors and the cell alone: it may be remembered from one fit to the next.
     looks_first : `first_look` is to be called.
     built_from_weights : weights from elsewhere decide its shape, so that it is built from them. What stays
         frozen of them is not kept with a fitted model, but read again.
